@@ -1,0 +1,77 @@
+package relay
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"regexp"
+	"strings"
+)
+
+var (
+	namePattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+	idEncoding    = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+)
+
+const (
+	idBytes       = 16
+	idLength      = 26
+	instanceBytes = 10
+	instanceLen   = 16
+)
+
+// ValidName reports whether s can name an app or a service: the form of a Databricks App's name (PROTOCOL.md §3).
+func ValidName(s string) bool { return namePattern.MatchString(s) }
+
+// ID is a 128-bit identifier of a request, a grant or an inbox.
+type ID [idBytes]byte
+
+// NewID draws an identifier from crypto/rand.
+func NewID() (id ID) {
+	_, _ = rand.Read(id[:]) // never fails (Go 1.24)
+	return id
+}
+
+// ParseID reads the 26-character form and refuses every other spelling.
+func ParseID(s string) (id ID, ok bool) {
+	if len(s) != idLength {
+		return id, false
+	}
+	n, err := idEncoding.Decode(id[:], []byte(s))
+	return id, err == nil && n == idBytes && id.String() == s
+}
+
+// String is the 26-character base32 form.
+func (id ID) String() string {
+	var b [idLength]byte
+	idEncoding.Encode(b[:], id[:])
+	return string(b[:])
+}
+
+// MarshalText is String, for JSON.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText is ParseID, for JSON.
+func (id *ID) UnmarshalText(text []byte) error {
+	parsed, ok := ParseID(string(text))
+	if !ok {
+		return NewError(CodeRefused, "not a 26-character id")
+	}
+	*id = parsed
+	return nil
+}
+
+// NewInstance draws the 16-character id of a worker process.
+func NewInstance() string {
+	var b [instanceBytes]byte
+	_, _ = rand.Read(b[:])
+	return idEncoding.EncodeToString(b[:])
+}
+
+// ValidInstance reports whether s is an instance id.
+func ValidInstance(s string) bool {
+	if len(s) != instanceLen {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
+}
