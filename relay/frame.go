@@ -1,0 +1,147 @@
+package relay
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+)
+
+// Sizes and numbers of PROTOCOL.md §7.
+const (
+	Version       = 1
+	frameHeader   = 10
+	frameTag      = 16
+	saltSize      = 16
+	MaxFrame      = 64 << 10 // plaintext bytes, if max_payload allows
+	MaxHead       = 32 << 10 // bytes of JSON
+	MinMaxPayload = 64 << 10 // smallest max_payload of a NATS server that obo works with
+	frameReserve  = 16 << 10 // of max_payload, for grant, headers and framing
+	controlSeq    = 1 << 63  // first seq of the control space
+)
+
+// FrameType is the second byte of a frame.
+type FrameType byte
+
+// The frame types.
+const (
+	FrameHead   FrameType = 1 // head, and the first bytes of the body
+	FrameWhole  FrameType = 2 // head and the whole body
+	FrameData   FrameType = 3
+	FrameEnd    FrameType = 4
+	FrameInform FrameType = 5 // a 1xx reply head
+	FrameCredit FrameType = 6
+	FrameCancel FrameType = 7
+)
+
+// The first byte of a reply payload.
+const (
+	replyUnsealed = 0
+	replyFrame    = Version
+	replySalted   = 2
+)
+
+func (t FrameType) control() bool { return t == FrameCredit || t == FrameCancel }
+func (t FrameType) final() bool   { return t == FrameWhole || t == FrameEnd }
+
+// FrameLimit is the largest plaintext of a frame on a server with that max_payload.
+func FrameLimit(maxPayload int64) int { return int(min(MaxFrame, maxPayload-frameReserve)) }
+
+// keySource derives the keys of the requests under one grant.
+type keySource struct {
+	secret [32]byte
+	gid    ID
+}
+
+func newKeySource(secret []byte, gid ID) *keySource {
+	k := &keySource{gid: gid}
+	copy(k.secret[:], secret)
+	return k
+}
+
+func (k *keySource) aead(salt []byte, label string, id ID) cipher.AEAD {
+	var info [len("obo/1 request") + 2*idBytes]byte
+	b := append(info[:0], label...)
+	b = append(append(b, k.gid[:]...), id[:]...)
+	key, err := hkdf.Key(sha256.New, k.secret[:], salt, string(b), 32)
+	if err != nil {
+		panic(err) // only for lengths over 255 hashes
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err) // only for wrong key sizes
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err) // AES has the right block size
+	}
+	return aead
+}
+
+func (k *keySource) request(id ID) cipher.AEAD { return k.aead(nil, "obo/1 request", id) }
+
+func (k *keySource) reply(id ID, salt []byte) cipher.AEAD { return k.aead(salt, "obo/1 reply", id) }
+
+func newSalt() (salt [saltSize]byte) {
+	_, _ = rand.Read(salt[:])
+	return salt
+}
+
+// newFrame starts a message: room bytes in front of the frame for the caller to fill, the clear header, and capacity for
+// size bytes of plaintext, which the caller appends before sealFrame.
+func newFrame(room int, t FrameType, seq uint64, size int) []byte {
+	b := make([]byte, room, room+frameHeader+size+frameTag)
+	b = append(b, Version, byte(t))
+	return binary.BigEndian.AppendUint64(b, seq)
+}
+
+// sealFrame encrypts in place the plaintext that was appended to a newFrame.
+func sealFrame(aead cipher.AEAD, b []byte, room int) []byte {
+	head := b[room : room+frameHeader]
+	nonce := frameNonce(binary.BigEndian.Uint64(head[2:]))
+	return aead.Seal(b[:room+frameHeader], nonce[:], b[room+frameHeader:], head)
+}
+
+func frameNonce(seq uint64) (nonce [12]byte) {
+	binary.BigEndian.PutUint64(nonce[4:], seq)
+	return nonce
+}
+
+// Frame is an opened frame.
+type Frame struct {
+	Type FrameType
+	Seq  uint64
+	Body []byte
+}
+
+// parseFrame reads the clear header and checks that type and seq space fit.
+func parseFrame(b []byte) (t FrameType, seq uint64, err error) {
+	if len(b) < frameHeader+frameTag || len(b) > frameHeader+MaxFrame+frameTag {
+		return 0, 0, errors.New("frame: size")
+	}
+	if b[0] != Version {
+		return 0, 0, errors.New("frame: version")
+	}
+	t, seq = FrameType(b[1]), binary.BigEndian.Uint64(b[2:])
+	if t < FrameHead || t > FrameCancel || t.control() != (seq >= controlSeq) {
+		return 0, 0, errors.New("frame: type")
+	}
+	return t, seq, nil
+}
+
+// openFrame parses and opens a frame in place: b holds the plaintext afterwards, or rubbish if it did not open.
+func openFrame(aead cipher.AEAD, b []byte) (Frame, error) {
+	t, seq, err := parseFrame(b)
+	if err != nil {
+		return Frame{}, err
+	}
+	nonce := frameNonce(seq)
+	plaintext, err := aead.Open(b[frameHeader:frameHeader], nonce[:], b[frameHeader:], b[:frameHeader])
+	if err != nil {
+		return Frame{}, errors.New("frame: does not open")
+	}
+	return Frame{t, seq, plaintext}, nil
+}

@@ -1,0 +1,163 @@
+package relay
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+)
+
+// Headers of the platform that matter here.
+const (
+	HeaderAccessToken       = "X-Forwarded-Access-Token"
+	HeaderEmail             = "X-Forwarded-Email"
+	HeaderUser              = "X-Forwarded-User"
+	HeaderPreferredUsername = "X-Forwarded-Preferred-Username"
+	HeaderRequestID         = "X-Request-Id"
+	HeaderIdempotencyKey    = "Idempotency-Key"
+	// HeaderOboID tells the caller the relay's request id; it never crosses the relay as a header.
+	HeaderOboID = "Obo-Id"
+	// HeaderTimeout asks for another time to the first byte for one request: decimal seconds, taken by the publisher.
+	HeaderTimeout = "Obo-Timeout"
+)
+
+// StripRequest removes every field that may not cross from a request (PROTOCOL.md §9), in any letter case and with _ for
+// -, since some servers (WSGI, CGI) cannot tell the two apart. Publisher and worker both apply it.
+func StripRequest(h http.Header) {
+	named := connectionNames(h)
+	for name := range h {
+		folded := foldName(name)
+		if requestDropped(folded) || hopByHop(folded) || named[folded] {
+			delete(h, name)
+		}
+	}
+}
+
+// StripReply removes every field that may not cross from a reply.
+func StripReply(h http.Header) {
+	named := connectionNames(h)
+	for name := range h {
+		folded := foldName(name)
+		if hopByHop(folded) || strings.HasPrefix(folded, "obo-") || named[folded] {
+			delete(h, name)
+		}
+	}
+}
+
+// StripTrailer removes from trailers what may not be a trailer or may not cross.
+func StripTrailer(h http.Header) {
+	StripRequest(h)
+	delete(h, "Content-Length")
+}
+
+func foldName(name string) string {
+	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
+}
+
+// connectionNames lists the fields that Connection names (RFC 9110 §7.6.1); nil if there are none.
+func connectionNames(h http.Header) map[string]bool {
+	var named map[string]bool
+	for _, v := range h["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			if named == nil {
+				named = map[string]bool{}
+			}
+			named[foldName(strings.TrimSpace(name))] = true
+		}
+	}
+	return named
+}
+
+func hopByHop(folded string) bool {
+	switch folded {
+	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade":
+		return true
+	}
+	return strings.HasPrefix(folded, "proxy-")
+}
+
+func requestDropped(folded string) bool {
+	switch folded {
+	case "host", "expect", "content-length", "authorization", "forwarded", "x-real-ip",
+		"x-http-method-override", "x-http-method", "x-method-override":
+		return true
+	}
+	return strings.HasPrefix(folded, "x-forwarded-") || strings.HasPrefix(folded, "obo-") || folded == "x-forwarded"
+}
+
+// RequestID returns the caller's request id if it may be passed on, else the relay's own.
+func RequestID(h http.Header, id ID) string {
+	v := h.Get(HeaderRequestID)
+	if v == "" || len(v) > 128 || strings.Trim(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/+=-") != "" {
+		return id.String()
+	}
+	return v
+}
+
+// isomorphicDecode turns header bytes into the code points of the same numbers (WHATWG Infra), so that any byte survives
+// JSON. All-ASCII headers, nearly all, are returned as they are.
+func isomorphicDecode(h http.Header) http.Header {
+	if h == nil {
+		return http.Header{}
+	}
+	if allASCII(h) {
+		return h
+	}
+	return mapValues(h, func(v string) string {
+		var b strings.Builder
+		for i := range len(v) {
+			b.WriteRune(rune(v[i]))
+		}
+		return b.String()
+	})
+}
+
+var errCodePoint = errors.New("a header value holds a code point over U+00FF")
+
+// isomorphicEncode is the inverse of isomorphicDecode.
+func isomorphicEncode(h http.Header) (http.Header, error) {
+	if allASCII(h) {
+		return h, nil
+	}
+	for _, values := range h {
+		for _, v := range values {
+			for _, r := range v {
+				if r > 0xFF {
+					return nil, errCodePoint
+				}
+			}
+		}
+	}
+	return mapValues(h, func(v string) string {
+		b := make([]byte, 0, len(v))
+		for _, r := range v {
+			b = append(b, byte(r))
+		}
+		return string(b)
+	}), nil
+}
+
+func allASCII(h http.Header) bool {
+	for _, values := range h {
+		for _, v := range values {
+			for i := range len(v) {
+				if v[i] >= utf8.RuneSelf {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+func mapValues(h http.Header, f func(string) string) http.Header {
+	out := make(http.Header, len(h))
+	for name, values := range h {
+		mapped := make([]string, len(values))
+		for i, v := range values {
+			mapped[i] = f(v)
+		}
+		out[name] = mapped
+	}
+	return out
+}
