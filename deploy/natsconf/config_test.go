@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -61,12 +62,11 @@ func TestServerConfText(t *testing.T) {
 	if text != string(want) {
 		t.Errorf("the text differs from %s; run the test with -update and review the difference", path)
 	}
+	banned := regexp.MustCompile(`allow_responses|no_auth_user|mappings|imports|\bSU[A-Z2-7]{50}`)
 	for line := range strings.Lines(text) {
 		setting, _, _ := strings.Cut(line, "#")
-		for _, banned := range []string{"allow_responses", "no_auth_user", "mappings", "imports", "SU"} {
-			if strings.Contains(setting, banned) {
-				t.Errorf("%s in %q", banned, line)
-			}
+		if banned.MatchString(setting) {
+			t.Errorf("%s", line)
 		}
 	}
 }
@@ -116,5 +116,25 @@ func TestFaults(t *testing.T) {
 				t.Errorf("the error holds a seed")
 			}
 		})
+	}
+}
+
+// The keys of the onlookers are optional, and so is everything that has a default.
+func TestSmallestConfig(t *testing.T) {
+	t.Parallel()
+	f := start(t, func(c *natsconf.Config) { c.InspectorNKeys, c.SystemNKeys = nil, nil })
+	subscribe(t, f.connect(t, ui), "obo.v1.rep.ui.r1.*")
+}
+
+func TestCLIFaults(t *testing.T) {
+	t.Parallel()
+	paths, err := natsconf.CLI{InspectorSeedFile: "keys/inspector.nk", SystemSeedFile: "/home/$USER/system.nk"}.Write(t.TempDir())
+	if err == nil {
+		t.Fatalf("accepted: %v", paths)
+	}
+	for _, want := range []string{"URL", "InspectorSeedFile", "SystemSeedFile"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q does not name %s", err, want)
+		}
 	}
 }

@@ -84,7 +84,7 @@ func (c Config) writeLimits(w *writer) {
 	w.line("max_connections: %d", c.MaxConnections)
 	w.comment("An app subscribes once for replies and once a service, a worker about a dozen times.")
 	w.line("max_subscriptions: 1024")
-	w.comment("Proxies cut idle connections after about a minute, and a peer that died without a word is found in the")
+	w.comment("Many proxies cut idle connections after a minute, and a peer that died without a word is found in the")
 	w.comment("time of ping_max pings.")
 	w.line(`ping_interval: "20s"`)
 	w.line("ping_max: 2")
