@@ -1,0 +1,145 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+)
+
+// ConnectConfig says how to reach NATS. Publisher and worker connect in the same way.
+type ConnectConfig struct {
+	URL       string // one or more, separated by commas; nats, tls, ws and wss
+	Name      string // shown by nats server report connections
+	NKeySeed  string // seed of the NATS user (SU…)
+	CredsFile string // instead of NKeySeed: a JWT user's file
+	CAFile    string // certificate authority of the server, PEM; default: the system's
+	CertFile  string // client certificate and key for mutual TLS
+	KeyFile   string
+	TLSFirst  bool // TLS before the first NATS byte (handshake_first)
+	Log       *slog.Logger
+	// OnUp is called after each time the connection is made, first or again; OnDown after it broke.
+	OnUp, OnDown func()
+	// OnDenied is called with the error text when the server denies a publish or subscription.
+	OnDenied func(error)
+}
+
+// Validate reports all faults at once.
+func (c ConnectConfig) Validate() error {
+	var faults []error
+	if c.URL == "" {
+		faults = append(faults, errors.New("no NATS URL: set --nats or OBO_NATS, for example nats://127.0.0.1:4222"))
+	}
+	if c.NKeySeed != "" && c.CredsFile != "" {
+		faults = append(faults, errors.New("both an nkey and a creds file are given for the NATS user: use one"))
+	}
+	if c.NKeySeed != "" {
+		if kp, err := nkeys.FromSeed([]byte(c.NKeySeed)); err != nil {
+			faults = append(faults, errors.New("the nkey is not a seed of a NATS user (want SU…, as obo init writes it)"))
+		} else {
+			kp.Wipe()
+		}
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		faults = append(faults, errors.New("a client certificate needs both its certificate file and its key file"))
+	}
+	return errors.Join(faults...)
+}
+
+// Connect starts a connection and returns at once, also when no server can be reached yet: it keeps trying, with backoff
+// and jitter, until closed. Publishes while it is away fail instead of being sent later (PROTOCOL.md §4).
+func Connect(c ConnectConfig) (*nats.Conn, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	opts, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(c.URL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("NATS %s: %w", c.URL, err)
+	}
+	return nc, nil
+}
+
+func (c ConnectConfig) options() ([]nats.Option, error) {
+	up := func(nc *nats.Conn) {
+		c.Log.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName(), "max_payload", nc.MaxPayload())
+		if nc.MaxPayload() < MinMaxPayload {
+			c.Log.Error("the NATS server's max_payload is too small: raise it to at least 65536, 1048576 is better", "max_payload", nc.MaxPayload())
+		}
+		c.OnUp()
+	}
+	opts := []nats.Option{
+		nats.Name(c.Name),
+		nats.RetryOnFailedConnect(true),
+		nats.IgnoreAuthErrorAbort(),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), // never send later what the caller was told has failed
+		nats.CustomReconnectDelay(reconnectDelay),
+		nats.PermissionErrOnSubscribe(true),
+		nats.PingInterval(10 * time.Second), // a dead connection behind a proxy is noticed in 20 s
+		nats.MaxPingsOutstanding(2),
+		nats.Timeout(5 * time.Second),
+		nats.ConnectHandler(up),
+		nats.ReconnectHandler(up),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.Log.Warn("disconnected from NATS, reconnecting", "error", err)
+			c.OnDown()
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.Log.Warn("cannot connect to NATS, trying again", "url", c.URL, "error", err)
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			switch {
+			case errors.Is(err, nats.ErrPermissionViolation):
+				c.Log.Error("the NATS server denies this user a subject: compare its permissions with what obo init generates", "error", err)
+				c.OnDenied(err)
+			case errors.Is(err, nats.ErrSlowConsumer):
+				c.Log.Warn("NATS messages were dropped because this process was too slow; they are asked for again", "error", err)
+			default:
+				c.Log.Error("NATS", "error", err)
+			}
+		}),
+	}
+	return c.secure(opts)
+}
+
+// secure adds who we are and whom we believe.
+func (c ConnectConfig) secure(opts []nats.Option) ([]nats.Option, error) {
+	if c.NKeySeed != "" {
+		kp, err := nkeys.FromSeed([]byte(c.NKeySeed))
+		if err != nil {
+			return nil, err
+		}
+		public, err := kp.PublicKey()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, nats.Nkey(public, kp.Sign))
+	}
+	if c.CredsFile != "" {
+		opts = append(opts, nats.UserCredentials(c.CredsFile))
+	}
+	if c.CAFile != "" {
+		opts = append(opts, nats.RootCAs(c.CAFile))
+	}
+	if c.CertFile != "" {
+		opts = append(opts, nats.ClientCert(c.CertFile, c.KeyFile))
+	}
+	if c.TLSFirst {
+		opts = append(opts, nats.TLSHandshakeFirst())
+	}
+	return opts, nil
+}
+
+// reconnectDelay backs off from 100 ms to 5 s, with full jitter so that clients of a restarted server do not come at once.
+func reconnectDelay(attempts int) time.Duration {
+	most := min(5*time.Second, 100*time.Millisecond<<min(attempts, 6))
+	return most/2 + rand.N(most/2)
+}

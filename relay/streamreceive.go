@@ -1,0 +1,308 @@
+package relay
+
+import (
+	"context"
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
+
+const maxWindow = 1 << 20
+
+// receiver is the incoming direction. Deliver opens frames and queues them in order; one goroutine takes them out.
+type receiver struct {
+	s    *Stream
+	aead cipher.AEAD // nil at a publisher until the first reply frame that opens
+
+	mu       sync.Mutex
+	next     uint64 // ordered seq expected
+	control  uint64 // highest control seq seen, 0 = none
+	queue    []Frame
+	received int64 // body bytes in data frames
+	consumed int64 // of these, taken by the reader
+	limit    int64 // what the peer was allowed
+	window   int64
+	moved    bool          // an ordered frame came since progressed was last called
+	asked    time.Duration // when a resend was last asked for
+	ready    chan struct{} // capacity 1: the queue grew
+	freed    bool
+
+	rest    []byte // the reader's own: of a data frame that was larger than its buffer
+	over    bool   // the reader's own: the body is complete
+	trailer *End
+}
+
+func (r *receiver) init(s *Stream) {
+	r.s = s
+	r.limit, r.window = firstWindow, firstWindow
+	r.ready = make(chan struct{}, 1)
+	if s.cfg.Role == RoleService {
+		r.aead = s.cfg.Grant.keys.request(s.cfg.ID)
+		r.next = 1 // admission has opened frame 0
+	}
+}
+
+var errDropped = errors.New("dropped")
+
+// Deliver takes in one payload from NATS. What does not open changes nothing and is reported as an error, for counting.
+// It does not keep a reference to b unless it returns nil.
+func (s *Stream) Deliver(b []byte) error {
+	f, err := s.in.open(b)
+	if err != nil {
+		return err
+	}
+	s.heard.Store(int64(s.elapsed()))
+	if f.Type.control() {
+		return s.in.takeControl(f)
+	}
+	return s.in.takeOrdered(f)
+}
+
+// open finds the frame in the payload and opens it.
+func (r *receiver) open(b []byte) (Frame, error) {
+	if r.s.cfg.Role == RoleService {
+		return openFrame(r.aead, b)
+	}
+	if len(b) > 1+saltSize && b[0] == replySalted {
+		salt, frame := b[1:1+saltSize], b[1+saltSize:]
+		if r.aead != nil {
+			return openFrame(r.aead, frame)
+		}
+		aead := r.s.cfg.Grant.keys.reply(r.s.cfg.ID, salt)
+		f, err := openFrame(aead, frame)
+		if err == nil {
+			r.aead = aead // only Deliver uses it, and NATS calls it from one goroutine
+		}
+		return f, err
+	}
+	if r.aead == nil || len(b) == 0 || b[0] != replyFrame {
+		return Frame{}, errDropped
+	}
+	return openFrame(r.aead, b)
+}
+
+func (r *receiver) takeControl(f Frame) error {
+	r.mu.Lock()
+	fresh := f.Seq > r.control
+	if fresh {
+		r.control = f.Seq
+	}
+	r.mu.Unlock()
+	if !fresh {
+		return errDropped
+	}
+	switch {
+	case f.Type == FrameCancel && r.s.cfg.Role == RoleService:
+		r.s.Fail(NewError(CodeCanceled, "the caller left"))
+	case f.Type == FrameCredit:
+		ack, limit, resend, err := parseCredit(f.Body)
+		if err != nil {
+			return err
+		}
+		r.s.out.credit(ack, limit, resend)
+	}
+	return nil
+}
+
+func (r *receiver) takeOrdered(f Frame) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case f.Seq < r.next:
+		return errDropped
+	case f.Seq > r.next:
+		if now := r.s.elapsed(); now-r.asked >= resendPause {
+			r.asked = now
+			go r.s.sendCredit(true)
+		}
+		return errDropped
+	}
+	if f.Type == FrameData {
+		r.received += int64(len(f.Body))
+		if r.received > r.limit || len(f.Body) == 0 {
+			r.s.Fail(NewError(CodeStreamBroken, "the other side sent more than it had credit for"))
+			return errDropped
+		}
+	}
+	r.next++
+	r.moved = true
+	r.queue = append(r.queue, f)
+	select {
+	case r.ready <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (r *receiver) position() (next uint64, limit int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next, r.limit
+}
+
+// progressed reports whether an ordered frame came since it was last asked.
+func (r *receiver) progressed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	moved := r.moved
+	r.moved = false
+	return moved
+}
+
+// take waits for the next ordered frame.
+func (r *receiver) take(ctx context.Context) (Frame, error) {
+	for {
+		r.mu.Lock()
+		if len(r.queue) > 0 {
+			f := r.queue[0]
+			r.queue[0] = Frame{}
+			r.queue = r.queue[1:]
+			r.mu.Unlock()
+			return f, nil
+		}
+		r.mu.Unlock()
+		select {
+		case <-r.ready:
+		case <-r.s.ctx.Done():
+			return Frame{}, r.s.Err()
+		case <-ctx.Done():
+			return Frame{}, context.Cause(ctx)
+		}
+	}
+}
+
+// consume gives room back to the peer once half of the window has been read, and widens the window of a peer that had
+// used all of it.
+func (r *receiver) consume(n int) {
+	r.mu.Lock()
+	r.consumed += int64(n)
+	if r.freed || r.limit-r.consumed > r.window/2 {
+		r.mu.Unlock()
+		return
+	}
+	if r.received == r.limit && r.window < maxWindow && r.s.cfg.Budget.take(r.window) {
+		r.window *= 2
+	}
+	r.limit = r.consumed + r.window
+	r.mu.Unlock()
+	r.s.sendCredit(false)
+}
+
+// release gives the wider window back to the budget.
+func (r *receiver) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.freed {
+		r.freed = true
+		r.s.cfg.Budget.give(r.window - firstWindow)
+	}
+}
+
+// HeadFrame is the head of a message as it came: JSON, the first bytes of the body, and whether that is all of it.
+type HeadFrame struct {
+	Type FrameType // FrameInform, FrameHead or FrameWhole
+	JSON []byte
+	Body []byte
+}
+
+// Head waits for the reply's head, or for a 1xx before it. The body part is then read by Read.
+func (s *Stream) Head(ctx context.Context) (HeadFrame, error) {
+	f, err := s.in.take(ctx)
+	if err != nil {
+		return HeadFrame{}, err
+	}
+	switch f.Type {
+	case FrameInform:
+		return HeadFrame{Type: f.Type, JSON: f.Body}, nil
+	case FrameHead, FrameWhole:
+		head, body, err := splitHead(f.Body)
+		if err == nil {
+			s.in.rest, s.in.over = body, f.Type == FrameWhole
+			return HeadFrame{f.Type, head, body}, nil
+		}
+	}
+	s.Fail(NewError(CodeStreamBroken, "the other side sent something else where a head belongs"))
+	return HeadFrame{}, s.Err()
+}
+
+// Preload gives the stream of a worker the part of the body that came with the head it has opened already.
+func (s *Stream) Preload(body []byte, whole bool) { s.in.rest, s.in.over = body, whole }
+
+// Read reads the body. io.EOF means that the whole body has come; a body that breaks off is an error, always.
+func (s *Stream) Read(p []byte) (int, error) { return s.ReadContext(context.Background(), p) }
+
+// ReadContext is Read with another way to give up.
+func (s *Stream) ReadContext(ctx context.Context, p []byte) (int, error) {
+	r := &s.in
+	for len(r.rest) == 0 {
+		if r.over {
+			return 0, io.EOF
+		}
+		f, err := r.take(ctx)
+		if err != nil {
+			return 0, err
+		}
+		switch f.Type {
+		case FrameData:
+			r.rest = f.Body
+			r.consume(len(f.Body))
+		case FrameEnd:
+			if err := s.takeEnd(f.Body); err != nil {
+				return 0, err
+			}
+		default:
+			s.Fail(NewError(CodeStreamBroken, "the other side sent a second head"))
+			return 0, s.Err()
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (s *Stream) takeEnd(body []byte) error {
+	end, err := DecodeEnd(body)
+	if err == nil && end.Failure != nil {
+		err = end.Failure.Err()
+	}
+	if err != nil {
+		s.Fail(err)
+		return err
+	}
+	s.in.over, s.in.trailer = true, end
+	s.sendCredit(false) // the peer need keep nothing more
+	return nil
+}
+
+// Complete reports whether the whole body has been read.
+func (s *Stream) Complete() bool { return s.in.over && len(s.in.rest) == 0 }
+
+// Trailer is what came with the end; nil before Read has returned io.EOF and where there is none.
+func (s *Stream) Trailer() *End { return s.in.trailer }
+
+const creditSize = 17
+
+func creditFrame(ack uint64, limit int64, resend bool) (FrameType, []byte) {
+	b := make([]byte, 0, creditSize)
+	b = binary.BigEndian.AppendUint64(b, ack)
+	b = binary.BigEndian.AppendUint64(b, uint64(limit))
+	var flags byte
+	if resend {
+		flags = 1
+	}
+	return FrameCredit, append(b, flags)
+}
+
+func parseCredit(b []byte) (ack uint64, limit int64, resend bool, err error) {
+	if len(b) != creditSize || b[16] > 1 {
+		return 0, 0, false, errors.New("credit: form")
+	}
+	limit = int64(binary.BigEndian.Uint64(b[8:]))
+	if limit < 0 {
+		return 0, 0, false, errors.New("credit: limit")
+	}
+	return binary.BigEndian.Uint64(b), limit, b[16] == 1, nil
+}

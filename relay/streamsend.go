@@ -1,0 +1,265 @@
+package relay
+
+import (
+	"context"
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// sender is the outgoing direction: one counter, seal and publish under one mutex, so that the order of seqs is the order
+// on the wire. Data takes its credit before it takes the mutex, so control never waits behind data.
+type sender struct {
+	s    *Stream
+	aead cipher.AEAD
+	salt []byte // a worker's, until its ordered seq 0 is out
+
+	mu     sync.Mutex
+	next   uint64 // ordered seq
+	ctlSeq uint64 // control seq
+	kept   []keptFrame
+	ended  bool
+	grant  []byte // a publisher's, for its frame 0
+
+	peerAck   atomic.Uint64 // next ordered seq the peer expects
+	peerLimit atomic.Int64  // body bytes the peer has room for, in sum
+	sent      int64         // body bytes sent in data frames; the writer's own
+	credited  chan struct{} // capacity 1: peerLimit rose
+	resending atomic.Bool
+	lastCtl   atomic.Int64 // elapsed time of the last control frame
+}
+
+type keptFrame struct {
+	seq     uint64
+	t       FrameType
+	status  int
+	payload []byte
+}
+
+const firstWindow = 64 << 10
+
+func (o *sender) init(s *Stream) {
+	o.s = s
+	o.ctlSeq = controlSeq
+	o.credited = make(chan struct{}, 1)
+	o.peerLimit.Store(firstWindow)
+	if s.cfg.Role == RoleApp {
+		o.aead = s.cfg.Grant.keys.request(s.cfg.ID)
+		return
+	}
+	salt := newSalt()
+	o.salt = salt[:]
+	o.aead = s.cfg.Grant.keys.reply(s.cfg.ID, o.salt)
+}
+
+// room writes what stands in front of the frame: the publisher's grant, or the worker's salt.
+func (o *sender) start(t FrameType, seq uint64, size int) (b []byte, room int) {
+	switch {
+	case seq == 0 && o.s.cfg.Role == RoleApp:
+		room = 2 + len(o.grant)
+		b = newFrame(room, t, seq, size)
+		binary.BigEndian.PutUint16(b, uint16(len(o.grant)))
+		copy(b[2:], o.grant)
+	case o.salt != nil:
+		room = 1 + saltSize
+		b = newFrame(room, t, seq, size)
+		b[0] = replySalted
+		copy(b[1:], o.salt)
+	default:
+		b = newFrame(0, t, seq, size)
+	}
+	return b, room
+}
+
+// ordered seals the parts as one frame, keeps it until it is acknowledged, and publishes it. A frame that cannot be
+// published because NATS is away stays kept and is no error: it is sent again after the reconnect.
+func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
+	if err := o.s.Err(); err != nil {
+		return err
+	}
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		return NewError(CodeInternal, "a frame after the end of the stream")
+	}
+	b, room := o.start(t, o.next, size)
+	for _, p := range parts {
+		b = append(b, p...)
+	}
+	b = sealFrame(o.aead, b, room)
+	if o.s.cfg.Role == RoleService {
+		o.salt = nil
+	}
+	o.trim()
+	o.kept = append(o.kept, keptFrame{o.next, t, status, b})
+	o.next++
+	o.ended = t.final()
+	err := o.s.cfg.Publish(b, t, status)
+	if o.next == 1 && o.s.cfg.Role == RoleApp && err != nil {
+		return err // nothing of this request has left: not delivered
+	}
+	if err != nil && !transient(err) {
+		o.s.Fail(Wrap(CodeStreamBroken, err, "publishing to NATS"))
+		return o.s.Err()
+	}
+	return nil
+}
+
+// transient: the connection is away and will come back.
+func transient(err error) bool {
+	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting)
+}
+
+// trim drops acknowledged frames; the caller holds mu.
+func (o *sender) trim() {
+	ack := o.peerAck.Load()
+	n := 0
+	for n < len(o.kept) && o.kept[n].seq < ack {
+		n++
+	}
+	if n > 0 {
+		clear(o.kept[:n])
+		o.kept = o.kept[n:]
+	}
+}
+
+// control seals and publishes a control frame, best effort.
+func (o *sender) control(t FrameType, body []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b, room := o.start(t, o.ctlSeq, len(body))
+	b = sealFrame(o.aead, append(b, body...), room)
+	o.ctlSeq++
+	o.lastCtl.Store(int64(o.s.elapsed()))
+	_ = o.s.cfg.Publish(b, t, 0) // the next one carries the same news
+}
+
+func (o *sender) sinceControl() time.Duration {
+	return o.s.elapsed() - time.Duration(o.lastCtl.Load())
+}
+
+// credit takes in a credit frame of the peer. It is called from Deliver and must not block.
+func (o *sender) credit(ack uint64, limit int64, resend bool) {
+	raise(&o.peerAck, ack)
+	if raise(&o.peerLimit, limit) {
+		select {
+		case o.credited <- struct{}{}:
+		default:
+		}
+	}
+	if resend && o.resending.CompareAndSwap(false, true) {
+		go func() {
+			defer o.resending.Store(false)
+			o.resend()
+		}()
+	}
+}
+
+// resend publishes the very bytes of every unacknowledged frame again.
+func (o *sender) resend() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.trim()
+	for _, f := range o.kept {
+		if err := o.s.cfg.Publish(f.payload, f.t, f.status); err != nil {
+			return // away again: the next reconnect or request resumes
+		}
+	}
+}
+
+// raise sets v to at least n and reports whether it rose.
+func raise[T int64 | uint64, A interface {
+	Load() T
+	CompareAndSwap(old, new T) bool
+}](v A, n T) bool {
+	for {
+		old := v.Load()
+		if n <= old {
+			return false
+		}
+		if v.CompareAndSwap(old, n) {
+			return true
+		}
+	}
+}
+
+// SetGrant gives a publisher's stream the sealed grant that goes in front of frame 0.
+func (s *Stream) SetGrant(compact string) { s.out.grant = []byte(compact) }
+
+// SendHead sends the head (from EncodeHead) with the first bytes of the body; whole says that the body ends here. The
+// body part may have at most HeadRoom bytes. For a publisher's stream an error means that nothing was published.
+func (s *Stream) SendHead(head, body []byte, whole bool, status int) error {
+	t := FrameHead
+	if whole {
+		t = FrameWhole
+	}
+	var length [4]byte
+	binary.BigEndian.PutUint32(length[:], uint32(len(head)))
+	return s.out.ordered(t, status, length[:], head, body)
+}
+
+// HeadRoom is how many bytes of body fit into the frame of a head of that size.
+func (s *Stream) HeadRoom(head int) int { return s.cfg.Limit - 4 - head }
+
+// SendInform sends a 1xx reply head.
+func (s *Stream) SendInform(head []byte) error { return s.out.ordered(FrameInform, 0, head) }
+
+// SendEnd completes the body after data frames; end is from EncodeHead.
+func (s *Stream) SendEnd(end []byte, status int) error {
+	return s.out.ordered(FrameEnd, status, end)
+}
+
+// WriteData sends bytes of the body, waiting for credit. It returns how many were sent before the stream or ctx ended.
+func (s *Stream) WriteData(ctx context.Context, p []byte) (n int, err error) {
+	for len(p) > 0 {
+		room, err := s.out.await(ctx)
+		if err != nil {
+			return n, err
+		}
+		part := p[:min(int64(len(p)), room, int64(s.cfg.Limit))]
+		if err := s.out.ordered(FrameData, 0, part); err != nil {
+			return n, err
+		}
+		s.out.sent += int64(len(part))
+		n += len(part)
+		p = p[len(part):]
+	}
+	return n, nil
+}
+
+// await waits until the peer has room for data.
+func (o *sender) await(ctx context.Context) (int64, error) {
+	for {
+		if room := o.peerLimit.Load() - o.sent; room > 0 {
+			return room, o.s.Err()
+		}
+		select {
+		case <-o.credited:
+		case <-o.s.ctx.Done():
+			return 0, o.s.Err()
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// Unacknowledged reports the bytes of frames that the peer has not acknowledged; 0 means that nothing need be kept.
+func (s *Stream) Unacknowledged() int {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.out.trim()
+	n := 0
+	for _, f := range s.out.kept {
+		n += len(f.payload)
+	}
+	return n
+}
