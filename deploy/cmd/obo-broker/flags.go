@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/alecthomas/kong"
+)
+
+const description = `Runs the relay's NATS server from a nats-server.conf, as "obo init" writes it.
+
+SIGTERM and SIGINT give clients notice and stop it; SIGHUP reads the configuration again.`
+
+// flags are also environment variables: --websocket-port is OBO_WEBSOCKET_PORT.
+type flags struct {
+	Config        string `required:"" type:"path" placeholder:"FILE" help:"nats-server.conf to serve from."`
+	Port          int    `placeholder:"PORT" help:"Listen for NATS clients here, not at the configured port; -1 takes a free one."`
+	WebsocketPort int    `placeholder:"PORT" help:"Listen for NATS over WebSocket here, not at the configured port, where a platform assigns one; -1 takes a free one."`
+	MonitorPort   int    `name:"monitor" placeholder:"PORT" help:"Serve /healthz, /varz and /connz over HTTP on loopback; -1 takes a free one."`
+}
+
+func parse(args []string, stdout, stderr io.Writer) (flags, error) {
+	var f flags
+	parser, err := kong.New(&f,
+		kong.Name("obo-broker"),
+		kong.Description(description),
+		kong.DefaultEnvars("OBO"),
+		kong.Writers(stdout, stderr))
+	if err != nil {
+		return f, fmt.Errorf("flags: %w", err)
+	}
+	_, err = parser.Parse(args)
+	return f, err
+}
