@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
-	"time"
 )
 
 // Front is a stand-in for the proxy before one Databricks App. It is an
@@ -55,9 +54,6 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		cfg: cfg, app: app, states: newStates(cfg.Workspace.cfg.Now),
 		sessions: newSessions(cfg), allowed: allowedHeaders(cfg.AllowHeaders),
 	}
-	if cfg.Transport == nil {
-		cfg.Transport = &http.Transport{DisableCompression: true, IdleConnTimeout: 10 * time.Second}
-	}
 	f.proxy = &httputil.ReverseProxy{
 		Rewrite:       f.rewrite,
 		Transport:     cfg.Transport,
@@ -70,12 +66,20 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 // Listen serves the front proxy at addr, such as "127.0.0.1:0", from now until
 // Close, and makes that address the app's URL.
 func (f *Front) Listen(addr string) (*Server, error) {
-	return listen(addr, f, f.SetURL, f.cfg.Log)
+	return listen(addr, f, f.SetURL, f.CloseIdleConnections, f.cfg.Log)
 }
 
 // SetURL tells the workspace the app's public base URL, when the proxy is not
 // served by [Front.Listen].
 func (f *Front) SetURL(base string) error { return f.cfg.Workspace.setAppURL(f.app.Name, base) }
+
+// CloseIdleConnections closes the connections to the app that are not in use.
+// Closing the [Server] of [Front.Listen] does it.
+func (f *Front) CloseIdleConnections() {
+	if t, ok := f.cfg.Transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
 
 // caller is who a request comes from, and the token to hand to the app, if any.
 type caller struct {

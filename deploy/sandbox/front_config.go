@@ -67,6 +67,9 @@ func (c FrontConfig) withDefaults() FrontConfig {
 	if c.SessionLifetime == 0 {
 		c.SessionLifetime = 12 * time.Hour
 	}
+	if c.Transport == nil {
+		c.Transport = &http.Transport{DisableCompression: true, IdleConnTimeout: 10 * time.Second}
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

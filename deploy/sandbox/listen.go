@@ -18,6 +18,7 @@ type Server struct {
 	server   *http.Server
 	grace    time.Duration
 	cancel   context.CancelFunc
+	closed   func()
 
 	stop sync.Once
 	done chan struct{}
@@ -27,11 +28,12 @@ type Server struct {
 // Listen serves the workspace at addr, such as "127.0.0.1:0", from now until
 // Close, and makes that address its URL.
 func (w *Workspace) Listen(addr string) (*Server, error) {
-	return listen(addr, w, w.SetURL, w.cfg.Log)
+	return listen(addr, w, w.SetURL, func() {}, w.cfg.Log)
 }
 
-// listen binds, tells the handler its URL, and serves in the background.
-func listen(addr string, handler http.Handler, setURL func(string) error, log *slog.Logger) (*Server, error) {
+// listen binds, tells the handler its URL, serves in the background, and calls
+// closed after the last request.
+func listen(addr string, handler http.Handler, setURL func(string) error, closed func(), log *slog.Logger) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
@@ -42,7 +44,7 @@ func listen(addr string, handler http.Handler, setURL func(string) error, log *s
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		url: base, listener: listener, grace: 2 * time.Second, cancel: cancel, done: make(chan struct{}),
+		url: base, listener: listener, grace: 2 * time.Second, cancel: cancel, closed: closed, done: make(chan struct{}),
 		server: &http.Server{
 			Handler:           handler,
 			ReadHeaderTimeout: 10 * time.Second,
@@ -85,6 +87,7 @@ func (s *Server) Close() error {
 			_ = s.server.Close()
 		}
 		s.cancel()
+		s.closed()
 	})
 	<-s.done
 	return s.err

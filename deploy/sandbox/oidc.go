@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 )
 
 // Grant types of the token endpoint.
@@ -60,7 +59,7 @@ func (w *Workspace) clientCredentialsGrant(rw http.ResponseWriter, r *http.Reque
 		"access_token": token,
 		"token_type":   "Bearer",
 		"scope":        strings.Join(scopes, " "),
-		"expires_in":   int(expiry.Sub(w.cfg.Now()).Round(time.Second) / time.Second),
+		"expires_in":   expiry.Unix() - w.cfg.Now().Unix(),
 	})
 }
 

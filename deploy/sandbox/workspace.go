@@ -206,7 +206,7 @@ func (w *Workspace) SetActive(name string, active bool) error {
 	return w.directory.change(name, func(p *principal) { p.inactive = !active })
 }
 
-// Calls returns what has been called so far, most recently added last.
+// Calls returns what has been called so far.
 func (w *Workspace) Calls() Calls { return w.calls.snapshot() }
 
 // ResetCalls forgets the calls so far.
