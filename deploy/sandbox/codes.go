@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"crypto/rand"
+	"maps"
 	"sync"
 	"time"
 )
@@ -31,10 +32,8 @@ func (c *codes) issue(app, user string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	for value, entry := range c.open {
-		if !now.Before(entry.expiry) {
-			delete(c.open, value)
-		}
+	if len(c.open) >= maxCodes {
+		maps.DeleteFunc(c.open, func(_ string, old code) bool { return !now.Before(old.expiry) })
 	}
 	if len(c.open) >= maxCodes {
 		return ""

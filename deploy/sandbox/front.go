@@ -64,7 +64,8 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 }
 
 // Listen serves the front proxy at addr, such as "127.0.0.1:0", from now until
-// Close, and makes that address the app's URL.
+// Close, and makes that address the app's URL. Call [Front.SetURL] afterwards if
+// browsers know it by another, as when listening on all addresses.
 func (f *Front) Listen(addr string) (*Server, error) {
 	return listen(addr, f, f.SetURL, f.CloseIdleConnections, f.cfg.Log)
 }

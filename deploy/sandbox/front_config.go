@@ -80,12 +80,12 @@ func (c FrontConfig) withDefaults() FrontConfig {
 func (c FrontConfig) validate() error {
 	var faults []error
 	if c.Workspace == nil {
-		faults = append(faults, errors.New("no Workspace"))
+		faults = append(faults, errors.New("no workspace"))
 	} else if _, ok := c.Workspace.App(c.App); !ok {
-		faults = append(faults, fmt.Errorf("App: the workspace has no app %q", c.App))
+		faults = append(faults, fmt.Errorf("no app %q in the workspace", c.App))
 	}
 	if err := validBaseURL(c.Upstream); err != nil {
-		faults = append(faults, fmt.Errorf("Upstream: %w", err))
+		faults = append(faults, fmt.Errorf("upstream: %w", err))
 	}
 	for _, d := range []struct {
 		name  string

@@ -12,12 +12,12 @@ func TestFrontConfigReportsAllFaults(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{`no app "none"`, "Upstream: ", "CutAfter: -1ns is negative", "SessionLifetime: -1ns"} {
+	for _, want := range []string{`no app "none" in the workspace`, "upstream: ", "CutAfter: -1ns is negative", "SessionLifetime: -1ns"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error lacks %q:\n%v", want, err)
 		}
 	}
-	if _, err := NewFront(FrontConfig{}); err == nil || !strings.Contains(err.Error(), "no Workspace") {
+	if _, err := NewFront(FrontConfig{}); err == nil || !strings.Contains(err.Error(), "no workspace") {
 		t.Errorf("%v", err)
 	}
 }

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"crypto/rand"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 )
@@ -46,10 +47,8 @@ func (s *sessions) begin(user string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	for id, old := range s.open {
-		if !now.Before(old.ends) {
-			delete(s.open, id)
-		}
+	if len(s.open) >= maxSessions {
+		maps.DeleteFunc(s.open, func(_ string, old *session) bool { return !now.Before(old.ends) })
 	}
 	if len(s.open) >= maxSessions {
 		return "", errors.New("sandbox: too many sessions")

@@ -46,7 +46,10 @@ func (f *Front) callback(rw http.ResponseWriter, r *http.Request) {
 	}
 	next, ok := f.states.open(query.Get("state"), cookie.Value)
 	if !ok {
-		f.refuseSignIn(rw, http.StatusBadRequest, "This sign-in was not begun in this browser, or took too long.")
+		// Cookies belong to a host: localhost is not 127.0.0.1.
+		app, _ := f.cfg.Workspace.App(f.app.Name)
+		f.refuseSignIn(rw, http.StatusBadRequest,
+			"This sign-in was not begun in this browser, or took too long. Open "+app.URL+" and try again.")
 		return
 	}
 	user, ok := f.cfg.Workspace.codes.redeem(query.Get("code"), f.app.Name)

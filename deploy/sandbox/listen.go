@@ -26,7 +26,8 @@ type Server struct {
 }
 
 // Listen serves the workspace at addr, such as "127.0.0.1:0", from now until
-// Close, and makes that address its URL.
+// Close, and makes that address its URL. Call [Workspace.SetURL] afterwards if
+// callers know it by another, as when listening on all addresses.
 func (w *Workspace) Listen(addr string) (*Server, error) {
 	return listen(addr, w, w.SetURL, func() {}, w.cfg.Log)
 }

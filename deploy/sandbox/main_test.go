@@ -129,7 +129,8 @@ type stage struct {
 	ws    *Workspace
 	clock *testClock
 	front *Front
-	door  string // the front's URL
+	entry *Server // of the front
+	door  string  // its URL
 }
 
 func newStage(t *testing.T, app http.Handler, change func(*FrontConfig)) stage {
@@ -146,7 +147,8 @@ func newStage(t *testing.T, app http.Handler, change func(*FrontConfig)) stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return stage{ws: ws, clock: clock, front: front, door: serve(t, front.Listen).URL()}
+	entry := serve(t, front.Listen)
+	return stage{ws: ws, clock: clock, front: front, entry: entry, door: entry.URL()}
 }
 
 // newBrowser keeps cookies and follows redirects, unlike a program.

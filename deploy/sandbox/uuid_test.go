@@ -12,7 +12,9 @@ func TestUUIDs(t *testing.T) {
 			t.Errorf("%q is no UUID", id)
 		}
 	}
-	if newUUID() == newUUID() || uuidFrom("a") != uuidFrom("a") || uuidFrom("a") == uuidFrom("b") {
+	first, second := newUUID(), newUUID()
+	a, again, b := uuidFrom("a"), uuidFrom("a"), uuidFrom("b")
+	if first == second || a != again || a == b {
 		t.Error("random ones must differ, derived ones must not")
 	}
 }
