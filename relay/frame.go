@@ -145,3 +145,19 @@ func openFrame(aead cipher.AEAD, b []byte) (Frame, error) {
 	}
 	return Frame{t, seq, plaintext}, nil
 }
+
+// UnsealedRefusal is the payload by which a worker answers a message that it cannot or may not open. It decides nothing.
+func UnsealedRefusal(code Code) []byte { return append([]byte{replyUnsealed}, code...) }
+
+// ParseUnsealedRefusal returns the code of an unsealed refusal; false for any other payload. A code that a worker may not
+// send unsealed is CodeRefused.
+func ParseUnsealedRefusal(b []byte) (Code, bool) {
+	if len(b) == 0 || b[0] != replyUnsealed {
+		return "", false
+	}
+	switch code := Code(b[1:]); code {
+	case CodeClockSkew, CodeReplayFull:
+		return code, true
+	}
+	return CodeRefused, true
+}

@@ -244,3 +244,20 @@ func (o *Opener) Usable(g *Grant, app string, now time.Time) error {
 	}
 	return nil
 }
+
+// OpenRequest opens frame 0 of a request under this grant: its head, and the body bytes that came with it. The frame is
+// opened in place.
+func (g *Grant) OpenRequest(id ID, frame []byte) (HeadFrame, error) {
+	f, err := openFrame(g.keys.request(id), frame)
+	if err != nil {
+		return HeadFrame{}, err
+	}
+	if f.Seq != 0 || f.Type != FrameHead && f.Type != FrameWhole {
+		return HeadFrame{}, errors.New("frame: a request does not begin with a head")
+	}
+	head, body, err := splitHead(f.Body)
+	if err != nil {
+		return HeadFrame{}, err
+	}
+	return HeadFrame{f.Type, head, body}, nil
+}

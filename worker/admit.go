@@ -1,0 +1,141 @@
+package worker
+
+import (
+	"encoding/binary"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// admission makes the checks 2 to 5 of PROTOCOL.md §8: it opens the grant and the head, and burns the request's id.
+type admission struct {
+	service string
+	opaque  bool
+	keys    *keyring
+	replay  *replayCache
+	now     func() time.Time
+	trust   atomic.Pointer[relay.Trust]
+	grants  *lru.Cache[string, *relay.Grant] // by the exact bytes received
+	opening singleflight.Group               // one signature check for many requests under one new grant
+	dear    chan struct{}                    // bounds public-key work to the number of processors
+}
+
+func newAdmission(c Config, keys *keyring) (*admission, error) {
+	grants, err := lru.New[string, *relay.Grant](c.GrantCache)
+	if err != nil {
+		return nil, err
+	}
+	a := &admission{
+		service: c.Service, opaque: c.OpaqueTokens, keys: keys, replay: newReplayCache(c.ReplayCapacity), now: c.Now,
+		grants: grants, dear: make(chan struct{}, runtime.GOMAXPROCS(0)),
+	}
+	a.trust.Store(c.Trust)
+	return a, nil
+}
+
+// setTrust puts another trust file in force and forgets every grant opened under the old one.
+func (a *admission) setTrust(t *relay.Trust) {
+	a.trust.Store(t)
+	a.grants.Purge()
+}
+
+// reset destroys keys and grants, after which nothing sealed before can be opened. What was burned stays burned, for the
+// requests that are being admitted at this moment.
+func (a *admission) reset() error {
+	err := a.keys.reset()
+	a.grants.Purge()
+	return err
+}
+
+// admitted is a request that has been opened and burned. Only now may anything be sealed for it.
+type admitted struct {
+	grant *relay.Grant
+	head  *relay.RequestHead
+	body  []byte
+	whole bool
+	fault *relay.Error // the head is authentic but breaks a rule: to be refused, sealed
+}
+
+// admit opens one message on a req subject. Its error may be answered unsealed with its code, and is for the log.
+func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *relay.Error) {
+	compact, frame, err := splitRequest(m.Data)
+	if err != nil {
+		return nil, relay.Wrap(relay.CodeRefused, err, "message")
+	}
+	now := a.now()
+	grant, err := a.grant(compact, from.App, now)
+	if err != nil {
+		return nil, relay.Wrap(relay.CodeRefused, err, "refused before it was opened")
+	}
+	opened, err := grant.OpenRequest(reply.ID, frame)
+	if err != nil {
+		return nil, relay.Wrap(relay.CodeRefused, err, "the head")
+	}
+	head, err := relay.DecodeRequestHead(opened.JSON)
+	if err != nil {
+		// Authentic, so the app itself is at fault, but nothing can be checked: not burned, not sealed.
+		return nil, relay.Wrap(relay.CodeRefused, err, "the head")
+	}
+	if head.Subject != m.Subject || head.Reply != m.Reply {
+		return nil, relay.NewError(relay.CodeRefused, "the head is for other subjects than it came on: the broker moves or maps messages")
+	}
+	if err := relay.CheckHints(m.Header, reply.ID, head); err != nil {
+		return nil, relay.Wrap(relay.CodeRefused, err, "hints")
+	}
+	if err := a.replay.burn(burnKey{grant.Gid, reply.ID}, time.UnixMilli(head.IssuedAt), now); err != nil {
+		return nil, err
+	}
+	out := &admitted{grant: grant, head: head, body: opened.Body, whole: opened.Type == relay.FrameWhole}
+	if err := head.Check(); err != nil {
+		out.fault = relay.AsError(err)
+	}
+	return out, nil
+}
+
+// splitRequest parts a req payload into grant and frame.
+func splitRequest(b []byte) (grant string, frame []byte, err error) {
+	if len(b) < 2 {
+		return "", nil, errors.New("too short")
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	if n == 0 || n > relay.MaxGrant || len(b) < 2+n {
+		return "", nil, errors.New("the grant's length does not fit")
+	}
+	return string(b[2 : 2+n]), b[2+n:], nil
+}
+
+// grant returns the opened grant, from the cache if it still holds.
+func (a *admission) grant(compact, app string, now time.Time) (*relay.Grant, error) {
+	opener := relay.Opener{Service: a.service, Trust: a.trust.Load(), Key: a.keys.get, Opaque: a.opaque}
+	if g, ok := a.grants.Get(compact); ok {
+		if err := opener.Usable(g, app, now); err != nil {
+			a.grants.Remove(compact)
+			return nil, err
+		}
+		return g, nil
+	}
+	g, err, _ := a.opening.Do(app+" "+compact, func() (any, error) {
+		a.dear <- struct{}{}
+		defer func() { <-a.dear }()
+		g, err := opener.Open(compact, app, now)
+		if err != nil {
+			return nil, err
+		}
+		a.grants.Add(compact, g)
+		if a.trust.Load() != opener.Trust { // replaced meanwhile: what was opened under the old one must not stay
+			a.grants.Remove(compact)
+		}
+		return g, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return g.(*relay.Grant), nil
+}

@@ -1,0 +1,97 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"net/url"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// Call is what the relay knows of the request that a handler serves.
+type Call struct {
+	ID      relay.ID
+	App     string // who sent it, proved by its signature
+	Service string
+	Token   relay.Token // the person's
+}
+
+type callKey struct{}
+
+// CallFrom returns the relay's knowledge of the request; false outside of a relayed request.
+func CallFrom(ctx context.Context) (Call, bool) {
+	c, ok := ctx.Value(callKey{}).(Call)
+	return c, ok
+}
+
+// newRequest makes the http.Request that the handler sees from a checked head. It carries the headers that the platform
+// itself would have set, from the worker's own knowledge and never from the message.
+func newRequest(ctx context.Context, a *admitted, call Call, user *User, identity IdentityHeaders, body io.ReadCloser) (*http.Request, error) {
+	target := a.head.Path
+	if a.head.Query != "" {
+		target += "?" + a.head.Query
+	}
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		return nil, relay.NewError(relay.CodePathNotCanonical, "the path cannot be parsed")
+	}
+	h := a.head.Header
+	requestID := relay.RequestID(h, call.ID)
+	relay.StripRequest(h)
+	h[relay.HeaderAccessToken] = []string{call.Token.Reveal()}
+	h[relay.HeaderRequestID] = []string{requestID}
+	if user != nil {
+		identity.apply(h, user)
+	}
+	ctx = context.WithValue(ctx, callKey{}, call)
+	// httputil.ReverseProxy panics with http.ErrAbortHandler on a body that breaks off, but only where it believes to run
+	// under a server; without this key it would return as if the reply were complete.
+	ctx = context.WithValue(ctx, http.ServerContextKey, &http.Server{})
+	if user != nil {
+		ctx = withUser(ctx, user)
+	}
+	r := &http.Request{
+		Method: a.head.Method, URL: u, RequestURI: target, Header: h, Host: call.Service, RemoteAddr: call.App,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: a.head.Length, Body: body,
+	}
+	if len(a.head.Trailer) > 0 {
+		r.Trailer = http.Header{}
+		for _, name := range a.head.Trailer {
+			r.Trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
+		}
+	}
+	return r.WithContext(ctx), nil
+}
+
+// requestBody is the body of a relayed request. It is whole at io.EOF, or an error.
+type requestBody struct {
+	stream  *relay.Stream
+	length  int64 // declared, -1 = not known
+	read    int64
+	request *http.Request // whose Trailer is filled in at the end
+}
+
+var errLength = errors.New("the request's body has another length than its head says")
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.stream.Read(p)
+	b.read += int64(n)
+	switch {
+	case b.length >= 0 && b.read > b.length, err == io.EOF && b.length >= 0 && b.read < b.length:
+		return n, relay.Wrap(relay.CodeStreamBroken, errLength, "body")
+	case err == io.EOF && b.request != nil && b.request.Trailer != nil:
+		if end := b.stream.Trailer(); end != nil {
+			relay.StripTrailer(end.Trailer)
+			for name := range b.request.Trailer {
+				b.request.Trailer[name] = end.Trailer[name]
+			}
+		}
+	}
+	return n, err
+}
+
+// Close does nothing: what the handler leaves unread ends with the stream.
+func (b *requestBody) Close() error { return nil }

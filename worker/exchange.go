@@ -1,0 +1,196 @@
+package worker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// exchange is one request at this worker, from its first message until nothing of its reply need be kept.
+type exchange struct {
+	key exchangeKey
+
+	mu      sync.Mutex    // orders Deliver: frames that came before the stream existed go first
+	stream  *relay.Stream // nil until the request is admitted
+	pending [][]byte      // frames on ctl that overtook the admission
+	waiting int           // bytes in pending
+}
+
+// exchangeKey is what a ctl subject names. Whoever sends on it is the app, or the broker, which can deny service anyway.
+type exchangeKey struct {
+	app string
+	id  relay.ID
+}
+
+const (
+	maxPendingFrames = 64
+	maxPendingBytes  = 256 << 10 // the first window and its framing
+)
+
+// deliver takes in one frame from ctl. It never blocks.
+func (x *exchange) deliver(b []byte) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.stream != nil {
+		return x.stream.Deliver(b)
+	}
+	if len(x.pending) >= maxPendingFrames || x.waiting+len(b) > maxPendingBytes {
+		return errPendingFull // the publisher sends it again when the worker's first credit shows the gap
+	}
+	x.pending = append(x.pending, b)
+	x.waiting += len(b)
+	return nil
+}
+
+// admit gives the exchange its stream and the frames that have been waiting for it.
+func (x *exchange) admit(s *relay.Stream) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stream = s
+	for _, b := range x.pending {
+		_ = s.Deliver(b)
+	}
+	x.pending = nil
+}
+
+// exchanges are the requests that this worker knows: those under way, and those whose finished reply is kept for a resend.
+type exchanges struct {
+	mu       sync.Mutex
+	all      map[exchangeKey]*exchange
+	finished []finished // oldest first
+	kept     int        // bytes in finished
+}
+
+type finished struct {
+	x     *exchange
+	until time.Duration // by the worker's monotonic clock
+	bytes int
+}
+
+const (
+	keepFinished     = 10 * time.Second
+	maxKept          = 32 << 20 // bytes of finished replies
+	keptOverhead     = 2 << 10  // what an exchange costs beside its frames
+	errPendingFull   = fault("frames overtook the admission of their request")
+	errNoSuchRequest = fault("a frame for no request of this worker")
+)
+
+type fault string
+
+func (f fault) Error() string { return string(f) }
+
+func newExchanges() *exchanges { return &exchanges{all: map[exchangeKey]*exchange{}} }
+
+// start registers a request id; nil if it is known already.
+func (e *exchanges) start(key exchangeKey) *exchange {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.all[key] != nil {
+		return nil
+	}
+	x := &exchange{key: key}
+	e.all[key] = x
+	return x
+}
+
+func (e *exchanges) get(key exchangeKey) *exchange {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.all[key]
+}
+
+// forget drops an exchange of which nothing need be kept.
+func (e *exchanges) forget(x *exchange) {
+	e.mu.Lock()
+	delete(e.all, x.key)
+	e.mu.Unlock()
+	if x.stream != nil {
+		x.stream.Close()
+	}
+}
+
+// finish keeps the frames of a reply that the publisher has not acknowledged, for a while and within bounds.
+func (e *exchanges) finish(x *exchange, now time.Duration) {
+	bytes := x.stream.Unacknowledged()
+	if bytes == 0 {
+		e.forget(x)
+		return
+	}
+	bytes += keptOverhead
+	e.mu.Lock()
+	e.finished = append(e.finished, finished{x, now + keepFinished, bytes})
+	e.kept += bytes
+	drop := e.expired(now)
+	e.mu.Unlock()
+	closeAll(drop)
+}
+
+// sweep forgets what has been kept long enough.
+func (e *exchanges) sweep(now time.Duration) {
+	e.mu.Lock()
+	drop := e.expired(now)
+	e.mu.Unlock()
+	closeAll(drop)
+}
+
+// expired takes out the finished exchanges that are too old or too many; the caller holds mu.
+func (e *exchanges) expired(now time.Duration) (drop []*exchange) {
+	n := 0
+	for n < len(e.finished) && (e.finished[n].until <= now || e.kept > maxKept) {
+		f := e.finished[n]
+		e.kept -= f.bytes
+		delete(e.all, f.x.key)
+		drop = append(drop, f.x)
+		n++
+	}
+	clear(e.finished[:n])
+	e.finished = e.finished[n:]
+	return drop
+}
+
+func closeAll(drop []*exchange) {
+	for _, x := range drop {
+		x.stream.Close()
+	}
+}
+
+// streams lists the streams of all exchanges, finished ones too.
+func (e *exchanges) streams() []*relay.Stream {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]*relay.Stream, 0, len(e.all))
+	for _, x := range e.all {
+		x.mu.Lock()
+		if x.stream != nil {
+			out = append(out, x.stream)
+		}
+		x.mu.Unlock()
+	}
+	return out
+}
+
+// tick keeps the requests under way alive, and forgets old replies.
+func (e *exchanges) tick(now time.Duration) {
+	e.sweep(now)
+	e.mu.Lock()
+	kept := make(map[*exchange]bool, len(e.finished))
+	for _, f := range e.finished {
+		kept[f.x] = true
+	}
+	var live []*relay.Stream
+	for _, x := range e.all {
+		if kept[x] {
+			continue
+		}
+		x.mu.Lock()
+		if x.stream != nil {
+			live = append(live, x.stream)
+		}
+		x.mu.Unlock()
+	}
+	e.mu.Unlock()
+	for _, s := range live {
+		s.Tick()
+	}
+}

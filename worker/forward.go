@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// Forward returns a handler that hands requests to the middleware app at base (http://127.0.0.1:8000, say), as they are:
+// the worker has set the X-Forwarded-* headers already. Redirects are passed on, not followed. Where the app cannot be
+// reached at all the request counts as not started.
+func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
+	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
+		return nil, fmt.Errorf("--forward %q: want the URL of the middleware app, for example http://127.0.0.1:8000", base.Redacted())
+	}
+	if base.RawQuery != "" || base.Fragment != "" || base.User != nil || base.Path != "" && base.Path != "/" {
+		return nil, fmt.Errorf("--forward %q: want scheme, host and port only", base.Redacted())
+	}
+	origin := &url.URL{Scheme: base.Scheme, Host: base.Host}
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = origin.Scheme, origin.Host
+			r.Out.Host = ""
+		},
+		Transport: &http.Transport{ // no Proxy: the token goes to the app and nowhere else
+			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			MaxIdleConnsPerHost: 256,
+			IdleConnTimeout:     4 * time.Second, // uvicorn closes idle connections after 5 s; be first
+			DisableCompression:  true,
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { Fail(w, upstreamError(r.Context(), err)) },
+		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}, nil
+}
+
+// upstreamError tells apart what the caller may do next.
+func upstreamError(ctx context.Context, err error) *relay.Error {
+	if cause, ok := errors.AsType[*relay.Error](context.Cause(ctx)); ok {
+		return cause
+	}
+	if e, ok := errors.AsType[*relay.Error](err); ok {
+		return e // reading the request's body
+	}
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return relay.Errorf(relay.CodeBodyTooLarge, "the body is over the limit of %d bytes", e.Limit)
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+		return relay.Wrap(relay.CodeUpstreamDown, err, "nothing answers at the middleware app's address")
+	}
+	return relay.Wrap(relay.CodeUpstreamFailed, err, "the connection to the middleware app broke")
+}

@@ -1,0 +1,350 @@
+package worker
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// response is the http.ResponseWriter of one request. A reply that is small and ends before it is flushed becomes one
+// frame; any other becomes a head, data as the handler flushes or fills the buffer, and an end.
+type response struct {
+	stream   *relay.Stream
+	method   string
+	onHead   func() // the first byte of the reply head is about to leave
+	header   http.Header
+	bodyless bool // HEAD, 204, 304: nothing may be written
+
+	mu       sync.Mutex
+	status   int // 0 before WriteHeader
+	buffer   bytes.Buffer
+	fixed    http.Header // the header as it was at WriteHeader
+	length   int64       // declared, -1 = not known
+	written  int64
+	headSent bool
+	over     bool       // nothing more can be said
+	code     relay.Code // of a refusal or failure; empty for the handler's own reply
+}
+
+var (
+	_ http.ResponseWriter = (*response)(nil)
+	_ http.Flusher        = (*response)(nil)
+)
+
+// bufferSize is how much of a reply waits for a flush or the end: with its head it fits into one frame.
+const bufferSize = 32 << 10
+
+func newResponse(stream *relay.Stream, method string, onHead func()) *response {
+	return &response{stream: stream, method: method, onHead: onHead, header: http.Header{}, length: -1}
+}
+
+// Header returns the reply's header, as http.ResponseWriter does.
+func (w *response) Header() http.Header { return w.header }
+
+// WriteHeader fixes the reply's status and header, or sends an informational reply.
+func (w *response) WriteHeader(status int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writeHeader(status)
+}
+
+func (w *response) writeHeader(status int) {
+	if w.status != 0 || w.over {
+		return
+	}
+	if status < 100 || status > 999 {
+		panic("worker: invalid HTTP status " + strconv.Itoa(status))
+	}
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		w.inform(status)
+		return
+	}
+	w.status = status
+	w.fixed = w.header.Clone()
+	w.bodyless = w.method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
+	if v := w.fixed.Get("Content-Length"); v != "" {
+		if n, err := strconv.ParseInt(v, 10, 64); err == nil && n >= 0 {
+			w.length = n
+		}
+	}
+}
+
+// inform sends a 1xx reply; it is a courtesy, so a failure shows in what follows.
+func (w *response) inform(status int) {
+	h := w.header.Clone()
+	relay.StripReply(h)
+	if head, err := relay.EncodeHead(&relay.ReplyHead{Status: status, Header: h, Length: -1}); err == nil {
+		_ = w.stream.SendInform(head)
+	}
+}
+
+// Write adds to the body.
+func (w *response) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.status == 0 {
+		w.writeHeader(http.StatusOK)
+	}
+	switch {
+	case w.over:
+		return 0, w.ended()
+	case w.bodyless:
+		return 0, http.ErrBodyNotAllowed
+	case w.length >= 0 && w.written+int64(len(p)) > w.length:
+		return 0, http.ErrContentLength
+	}
+	w.written += int64(len(p))
+	if w.buffer.Len()+len(p) <= bufferSize {
+		return w.buffer.Write(p)
+	}
+	if err := w.flush(); err != nil {
+		return 0, err
+	}
+	return w.stream.WriteData(w.stream.Context(), p)
+}
+
+func (w *response) ended() error {
+	if err := w.stream.Err(); err != nil {
+		return err
+	}
+	return http.ErrHandlerTimeout
+}
+
+// Flush sends what has been written.
+func (w *response) Flush() { _ = w.FlushError() }
+
+// FlushError is Flush with its error, for http.ResponseController.
+func (w *response) FlushError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.status == 0 {
+		w.writeHeader(http.StatusOK)
+	}
+	return w.flush()
+}
+
+// EnableFullDuplex is always on: the body can be read while the reply is written.
+func (w *response) EnableFullDuplex() error { return nil }
+
+// flush sends the head if it has not gone, and the buffer.
+func (w *response) flush() error {
+	if w.over {
+		return w.ended()
+	}
+	if !w.headSent {
+		return w.sendHead(false)
+	}
+	if w.buffer.Len() == 0 {
+		return nil
+	}
+	_, err := w.stream.WriteData(w.stream.Context(), w.buffer.Bytes())
+	w.buffer.Reset()
+	return err
+}
+
+// sendHead sends the head with the buffered body; whole says that the reply ends here.
+func (w *response) sendHead(whole bool) error {
+	h := w.fixed
+	if whole && w.length < 0 && !w.bodyless {
+		w.length = w.written
+	}
+	if !w.bodyless && w.buffer.Len() > 0 && len(h["Content-Type"]) == 0 && h.Get("Content-Encoding") == "" {
+		h.Set("Content-Type", http.DetectContentType(w.buffer.Bytes()))
+	}
+	trailer := w.declaredTrailer()
+	relay.StripReply(h)
+	delete(h, "Content-Length")
+	head, err := relay.EncodeHead(&relay.ReplyHead{Status: w.status, Header: h, Length: w.length, Trailer: trailer})
+	if err != nil {
+		return err
+	}
+	w.headSent = true
+	w.onHead()
+	body := w.buffer.Bytes()
+	room := min(max(w.stream.HeadRoom(len(head)), 0), len(body))
+	fits := room == len(body)
+	if err := w.stream.SendHead(head, body[:room], whole && fits, w.status); err != nil {
+		return err
+	}
+	if !fits {
+		if _, err := w.stream.WriteData(w.stream.Context(), body[room:]); err != nil {
+			return err
+		}
+	}
+	w.buffer.Reset()
+	if whole && !fits {
+		return w.sendEnd(&relay.End{})
+	}
+	return nil
+}
+
+// declaredTrailer lists the trailers that the handler announced in the Trailer header.
+func (w *response) declaredTrailer() []string {
+	var names []string
+	for _, v := range w.fixed["Trailer"] {
+		for name := range strings.SplitSeq(v, ",") {
+			if name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)); name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	for _, name := range names {
+		delete(w.fixed, name)
+	}
+	return names
+}
+
+// trailer collects declared trailers and those with http.TrailerPrefix, which net/http's handlers use for late ones.
+func (w *response) trailer() http.Header {
+	out := http.Header{}
+	for name, values := range w.header {
+		if late, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			out[textproto.CanonicalMIMEHeaderKey(late)] = values
+		}
+	}
+	for _, v := range w.header["Trailer"] {
+		for name := range strings.SplitSeq(v, ",") {
+			name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
+			if values, ok := w.header[name]; ok {
+				out[name] = slices.Clone(values)
+			}
+		}
+	}
+	relay.StripTrailer(out)
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// finish completes the reply after the handler has returned. A body shorter than its declared length is broken off, never
+// ended, so that it does not look whole.
+func (w *response) finish() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return nil
+	}
+	if w.status == 0 {
+		w.writeHeader(http.StatusOK)
+	}
+	if w.length >= 0 && w.written < w.length && !w.bodyless {
+		return w.breakOff(relay.Errorf(relay.CodeHandlerFailed, "the handler wrote %d of the %d bytes it had declared", w.written, w.length), true)
+	}
+	trailer := w.trailer()
+	if !w.headSent && trailer == nil {
+		err := w.sendHead(true)
+		w.over = true
+		return w.headFault(err)
+	}
+	if err := w.flush(); err != nil {
+		return w.headFault(err)
+	}
+	return w.sendEnd(&relay.End{Trailer: trailer})
+}
+
+// headFault tells the caller that the handler's own head cannot be sent.
+func (w *response) headFault(err error) error {
+	if err != nil && !w.headSent && errors.Is(err, relay.CodeHeadTooLarge) {
+		w.over = false
+		return w.breakOff(relay.Wrap(relay.CodeHandlerFailed, err, "the handler's reply headers are too large"), true)
+	}
+	return err
+}
+
+func (w *response) sendEnd(end *relay.End) error {
+	w.over = true
+	b, err := relay.EncodeHead(end)
+	if err != nil {
+		b, _ = relay.EncodeHead(&relay.End{}) // trailers too large are left out
+	}
+	return w.stream.SendEnd(b, w.status)
+}
+
+// refuse ends a request that no handler has seen.
+func (w *response) refuse(e *relay.Error) error { return w.end(e, false) }
+
+// fail ends a request that a handler has seen: with a failure in place of the head if that has not gone, else with a
+// broken body. Only a code that is in itself proof of "not started" refuses.
+func (w *response) fail(e *relay.Error) error {
+	return w.end(e, e.Code.Info().Outcome != relay.NotStarted)
+}
+
+func (w *response) end(e *relay.Error, started bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.breakOff(e, started)
+}
+
+func (w *response) breakOff(e *relay.Error, started bool) error {
+	if w.over {
+		return nil
+	}
+	w.over = true
+	w.code = e.Code
+	e.RequestID = w.stream.ID().String()
+	problem := e.Problem()
+	if w.headSent {
+		problem.Outcome = relay.Unknown
+		end, err := relay.EncodeHead(&relay.End{Failure: problem})
+		if err != nil {
+			return err
+		}
+		return w.stream.SendEnd(end, w.status)
+	}
+	head := &relay.ReplyHead{Status: problem.Status, Header: http.Header{}, Length: 0}
+	if started {
+		problem.Outcome = relay.Unknown
+		head.Failure = problem
+	} else {
+		problem.Outcome = relay.NotStarted
+		head.Refusal = problem
+	}
+	w.status = problem.Status
+	b, err := relay.EncodeHead(head)
+	if err != nil {
+		return err
+	}
+	w.headSent = true
+	w.onHead()
+	return w.stream.SendHead(b, nil, true, problem.Status)
+}
+
+// result is what the request ended with, for counters and the log.
+func (w *response) result() (status int, code relay.Code, written int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status, w.code, w.written
+}
+
+// Fail ends the request with an error of the relay in place of a reply: for handlers that know that nothing was started
+// (CodeUpstreamDown: the publisher may try another instance) or that something broke. On any other ResponseWriter it
+// writes the problem as application/problem+json.
+func Fail(w http.ResponseWriter, e *relay.Error) {
+	for unwrapped := w; ; {
+		if r, ok := unwrapped.(*response); ok {
+			_ = r.fail(e) // the stream's own failure, if any, is logged where the request ends
+			return
+		}
+		u, ok := unwrapped.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		unwrapped = u.Unwrap()
+	}
+	problem := e.Problem()
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(problem.Status)
+	_ = json.NewEncoder(w).Encode(problem)
+}
+
+var _ io.Writer = (*response)(nil)

@@ -1,0 +1,173 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// serve takes one message on a req subject through admission, checks and handler to the end of its reply.
+func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
+	a, err := w.admission.admit(m, from, reply)
+	if err != nil {
+		w.exchanges.forget(x)
+		w.refuseUnsealed(m.Reply, from.App, reply.ID, err)
+		return
+	}
+	control := w.subjects.Control(from.Service, from.Instance, from.App, reply.ID)
+	stream := relay.NewStream(context.Background(), relay.StreamConfig{
+		Role: relay.RoleService, ID: reply.ID, Grant: a.grant, Limit: relay.FrameLimit(w.nc.MaxPayload()),
+		Budget: w.budget, Now: w.cfg.Now, Publish: w.publisher(m.Reply, control, reply.ID),
+	})
+	stream.Preload(a.body, a.whole)
+	x.admit(stream)
+
+	start := w.cfg.Now()
+	e := &exchangeRun{w: w, a: a, stream: stream, call: Call{ID: reply.ID, App: from.App, Service: w.cfg.Service, Token: a.grant.Token}}
+	e.run()
+	status, code, written := e.response.result()
+	took := w.cfg.Now().Sub(start)
+	if err := stream.Err(); err != nil && code == "" {
+		code = relay.AsError(err).Code
+	}
+	w.stats.finished(code, took)
+	w.log.Info("request", "request_id", reply.ID.String(), "app", from.App, "method", a.head.Method, "path", a.head.Path,
+		"user", e.userName, "status", status, "code", string(code), "bytes", written, "ms", took.Milliseconds())
+	w.exchanges.finish(x, w.elapsed())
+}
+
+// publisher returns how the frames of one reply leave.
+func (w *Worker) publisher(subject, control string, id relay.ID) relay.Publish {
+	return func(payload []byte, _ relay.FrameType, status int) error {
+		return w.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: control, Header: w.cfg.Hints.Reply(id, status), Data: payload})
+	}
+}
+
+// exchangeRun is the part of a request after the burn.
+type exchangeRun struct {
+	w        *Worker
+	a        *admitted
+	stream   *relay.Stream
+	call     Call
+	response *response
+	userName string
+}
+
+// run makes the checks 6 to 8 of PROTOCOL.md §8 and dispatches. From here on every answer is sealed.
+func (e *exchangeRun) run() {
+	ctx, cancel := context.WithCancelCause(e.stream.Context())
+	defer cancel(context.Canceled)
+	timeout := e.a.head.Timeout()
+	timer := time.AfterFunc(timeout, func() {
+		late := relay.Errorf(relay.CodeTimeout, "no answer from the service within %v", timeout)
+		cancel(late)
+		e.logFault(e.response.fail(late))
+	})
+	defer timer.Stop()
+	e.response = newResponse(e.stream, e.a.head.Method, func() { timer.Stop() })
+
+	if err := e.check(); err != nil {
+		e.logFault(e.response.refuse(err))
+		return
+	}
+	var user *User
+	if e.w.cfg.Lookup != nil {
+		var err error
+		if user, err = e.w.cfg.Lookup.User(ctx, e.call.Token); err != nil {
+			e.logFault(e.response.refuse(asLookupError(ctx, err)))
+			return
+		}
+		e.userName = user.UserName
+	}
+	e.dispatch(ctx, user)
+}
+
+func asLookupError(ctx context.Context, err error) *relay.Error {
+	if cause, ok := errors.AsType[*relay.Error](context.Cause(ctx)); ok {
+		return cause
+	}
+	if e, ok := errors.AsType[*relay.Error](err); ok {
+		c := *e // shared through the cache
+		return &c
+	}
+	return relay.Wrap(relay.CodeWorkspaceDown, err, "asking the workspace who this person is failed")
+}
+
+// check is what can be refused before anybody else is asked.
+func (e *exchangeRun) check() *relay.Error {
+	w, a := e.w, e.a
+	switch {
+	case a.fault != nil:
+		return a.fault
+	case a.whole && a.head.Length >= 0 && a.head.Length != int64(len(a.body)):
+		return relay.NewError(relay.CodeBadRequest, "the body has another length than its head says")
+	case w.cfg.MaxBody > 0 && max(a.head.Length, int64(len(a.body))) > w.cfg.MaxBody:
+		return relay.Errorf(relay.CodeBodyTooLarge, "the body is over this worker's limit of %d bytes", w.cfg.MaxBody)
+	case w.refusing():
+		return &relay.Error{Code: relay.CodeWorkerDraining, Detail: "this worker is about to stop"}
+	case w.stats.inFlight.Load() > int64(w.cfg.MaxInFlight):
+		return &relay.Error{Code: relay.CodeOverloaded, Detail: fmt.Sprintf("the worker has %d requests under way, its limit", w.cfg.MaxInFlight), After: time.Second}
+	}
+	if t := e.call.Token; !t.Opaque() && w.cfg.Now().Sub(t.Expiry()) > relay.Leeway {
+		return relay.Errorf(relay.CodeTokenExpired, "the token expired %v ago", w.cfg.Now().Sub(t.Expiry()).Round(time.Second))
+	}
+	return nil
+}
+
+// dispatch runs the handler.
+func (e *exchangeRun) dispatch(ctx context.Context, user *User) {
+	body := &requestBody{stream: e.stream, length: e.a.head.Length}
+	r, err := newRequest(ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders, body)
+	if err != nil {
+		e.logFault(e.response.refuse(relay.AsError(err)))
+		return
+	}
+	body.request = r
+	if e.w.cfg.MaxBody > 0 {
+		r.Body = http.MaxBytesReader(e.response, body, e.w.cfg.MaxBody)
+	}
+	if e.a.whole && len(e.a.body) == 0 {
+		r.Body, r.ContentLength = http.NoBody, 0
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			e.panicked(p)
+			return
+		}
+		e.logFault(e.response.finish())
+	}()
+	e.w.cfg.Handler.ServeHTTP(e.response, r)
+}
+
+// panicked ends the request of a handler that died. The panic's value may hold anything of the request, so only its type
+// and, for the runtime's own errors, its text are logged.
+func (e *exchangeRun) panicked(p any) {
+	failure := relay.NewError(relay.CodeHandlerFailed, "the handler broke off")
+	if p != http.ErrAbortHandler {
+		text := fmt.Sprintf("%T", p)
+		if re, ok := p.(runtime.Error); ok {
+			text = re.Error()
+		}
+		e.w.log.Error("the handler panicked", "request_id", e.call.ID.String(), "panic", text, "stack", string(debug.Stack()))
+	}
+	if cause, ok := errors.AsType[*relay.Error](e.stream.Err()); ok {
+		failure = cause
+	}
+	e.logFault(e.response.fail(failure))
+}
+
+// logFault notes that a reply could not be sent. What the caller is told comes from the stream's other end.
+func (e *exchangeRun) logFault(err error) {
+	if err != nil && !errors.Is(err, relay.CodeCanceled) && !errors.Is(err, io.EOF) {
+		e.w.log.Warn("the reply was not completed", "request_id", e.call.ID.String(), "error", err)
+	}
+}

@@ -1,0 +1,252 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// Worker consumes the requests that are sealed to it and serves them with its handler. Make it with New, run it with Run.
+type Worker struct {
+	cfg       Config
+	log       *slog.Logger
+	instance  string
+	subjects  relay.Subjects
+	keys      *keyring
+	admission *admission
+	exchanges *exchanges
+	announcer *announcer
+	stats     *stats
+	budget    *relay.Budget
+	refusals  *rate.Limiter // of log lines and unsealed answers about messages that anybody may send
+	start     time.Time
+	nc        *nats.Conn
+
+	phase    atomic.Int32
+	lastHead atomic.Int64 // elapsed time of the last new request
+	running  sync.WaitGroup
+}
+
+// The phases of a worker's life.
+const (
+	phaseReady = iota
+	phaseDraining
+	phaseRefusing
+)
+
+// New checks the configuration, reports all its faults at once, and makes the instance key.
+func New(cfg Config) (*Worker, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	w := &Worker{
+		cfg: cfg, log: cfg.Log, instance: relay.NewInstance(), exchanges: newExchanges(), start: cfg.Now(),
+		stats: newStats(cfg.Now()), budget: relay.NewBudget(relay.ConnectionBudget), refusals: rate.NewLimiter(50, 50),
+	}
+	w.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
+	var err error
+	if w.keys, err = newKeyring(cfg.KeyLife, cfg.Now); err != nil {
+		return nil, err
+	}
+	if w.admission, err = newAdmission(cfg, w.keys); err != nil {
+		return nil, err
+	}
+	w.announcer = newAnnouncer(w)
+	return w, nil
+}
+
+// Instance is the id of this worker process.
+func (w *Worker) Instance() string { return w.instance }
+
+// SetTrust puts another trust file in force at once: grants of a key that it no longer names are refused from now on.
+func (w *Worker) SetTrust(t *relay.Trust) { w.admission.setTrust(t) }
+
+func (w *Worker) elapsed() time.Duration { return w.cfg.Now().Sub(w.start) }
+
+func (w *Worker) state() relay.State {
+	if w.phase.Load() == phaseReady {
+		return relay.Ready
+	}
+	return relay.Draining
+}
+
+func (w *Worker) refusing() bool { return w.phase.Load() == phaseRefusing }
+
+// Run connects, announces and serves until ctx ends; then it drains: it says so, goes on serving until no new request has
+// come for DrainQuiet, refuses what comes later, waits for what is under way, and leaves. It returns nil after a drain.
+func (w *Worker) Run(ctx context.Context) error {
+	up := make(chan struct{}, 1)
+	nats := w.cfg.NATS
+	nats.Name, nats.Log = "obo-worker "+w.cfg.Service+" "+w.instance, w.log
+	nats.OnUp = func() {
+		select {
+		case up <- struct{}{}:
+		default:
+		}
+	}
+	nats.OnDown, nats.OnDenied = func() {}, func(error) {}
+	nc, err := relay.Connect(nats)
+	if err != nil {
+		return err
+	}
+	w.nc = nc
+	defer nc.Close()
+	if err := w.subscribe(); err != nil {
+		return err
+	}
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+	background.Go(func() { w.announcer.run(life) })
+	background.Go(func() { w.keep(life, up) })
+	w.log.Info("worker started", "service", w.cfg.Service, "instance", w.instance, "identity", w.cfg.Identity.Kid(),
+		"trusted_apps", w.cfg.Trust.Names(relay.RoleApp), "version", w.cfg.Version)
+	<-ctx.Done()
+	w.drain()
+	return nil
+}
+
+// subscribe makes the one subscription for requests, and those of discovery and of the micro service.
+func (w *Worker) subscribe() error {
+	requests, err := w.nc.Subscribe(w.subjects.Worker(w.cfg.Service, w.instance), w.receive)
+	if err != nil {
+		return err
+	}
+	if err := requests.SetPendingLimits(1<<20, 256<<20); err != nil {
+		return err
+	}
+	if _, err := w.nc.Subscribe(w.subjects.Discover(w.cfg.Service), func(*nats.Msg) { w.announcer.soon() }); err != nil {
+		return err
+	}
+	return w.serveMicro()
+}
+
+// receive looks up and enqueues; it never blocks.
+func (w *Worker) receive(m *nats.Msg) {
+	switch addr := w.subjects.Parse(m.Subject); addr.Kind {
+	case relay.KindRequest:
+		w.receiveRequest(m, addr)
+	case relay.KindControl:
+		x := w.exchanges.get(exchangeKey{addr.App, addr.ID})
+		if x == nil || len(m.Data) == 0 || x.deliver(m.Data) != nil {
+			w.stats.dropped.Add(1)
+		}
+	default:
+		w.stats.dropped.Add(1)
+	}
+}
+
+// receiveRequest makes check 1 of PROTOCOL.md §8.
+func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
+	reply := w.subjects.Parse(m.Reply)
+	if reply.Kind != relay.KindReply || reply.App != from.App {
+		w.stats.dropped.Add(1)
+		if w.refusals.Allow() {
+			w.log.Warn("dropped a request whose reply subject is not one of its app's", "app", from.App)
+		}
+		return
+	}
+	if w.stats.inFlight.Load() >= int64(2*w.cfg.MaxInFlight) {
+		w.refuseUnsealed(m.Reply, from.App, reply.ID, relay.NewError(relay.CodeRefused, "over twice the limit of requests under way"))
+		return
+	}
+	x := w.exchanges.start(exchangeKey{from.App, reply.ID})
+	if x == nil {
+		w.stats.dropped.Add(1) // a repeated id gets no answer
+		return
+	}
+	w.stats.inFlight.Add(1)
+	w.lastHead.Store(int64(w.elapsed()))
+	w.running.Go(func() {
+		defer w.stats.inFlight.Add(-1)
+		w.serve(x, m, from, reply)
+	})
+}
+
+// refuseUnsealed answers a message that nobody could be proved to have sent. The code decides nothing; the reason is for
+// this worker's log.
+func (w *Worker) refuseUnsealed(subject, app string, id relay.ID, e *relay.Error) {
+	w.stats.dropped.Add(1)
+	if !w.refusals.Allow() {
+		return
+	}
+	w.log.Warn("refused", "request_id", id.String(), "app", app, "code", string(e.Code), "reason", e.Error())
+	_ = w.nc.Publish(subject, relay.UnsealedRefusal(e.Code)) // best effort: it decides nothing
+}
+
+// keep is the worker's housekeeping: keep-alives, retention, key rotation, the clock, and resends after a reconnect.
+func (w *Worker) keep(ctx context.Context, up <-chan struct{}) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	clock := newClockGuard(w.cfg.Now)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-up:
+			w.announcer.soon()
+			for _, s := range w.exchanges.streams() {
+				s.Resend()
+			}
+		case <-tick.C:
+			if step := clock.step(); step != 0 {
+				w.log.Warn("the wall clock was stepped: all instance keys and grants are dropped", "step", step)
+				w.newKeys(w.admission.reset())
+			}
+			if rotated, err := w.keys.rotate(); rotated || err != nil {
+				w.newKeys(err)
+			}
+			w.exchanges.tick(w.elapsed())
+		}
+	}
+}
+
+func (w *Worker) newKeys(err error) {
+	if err != nil {
+		w.log.Error("cannot make an instance key", "error", err)
+		return
+	}
+	w.log.Info("new instance key", "key", w.keys.announced().Kid())
+	w.announcer.soon()
+}
+
+// drain leaves without losing a request: publishers hear that it drains before it refuses anything.
+func (w *Worker) drain() {
+	w.log.Info("draining", "in_flight", w.stats.inFlight.Load())
+	deadline := time.NewTimer(w.cfg.DrainTimeout)
+	defer deadline.Stop()
+	w.phase.Store(phaseDraining)
+	w.announcer.soon()
+	quiet := time.NewTicker(50 * time.Millisecond)
+	defer quiet.Stop()
+	begun := w.elapsed()
+	for waiting := true; waiting; {
+		select {
+		case <-deadline.C:
+			w.log.Warn("drain time is over", "in_flight", w.stats.inFlight.Load())
+			return
+		case <-quiet.C:
+			last := max(begun, time.Duration(w.lastHead.Load()))
+			waiting = w.elapsed()-last < w.cfg.DrainQuiet
+		}
+	}
+	w.phase.Store(phaseRefusing)
+	done := make(chan struct{})
+	go func() { w.running.Wait(); close(done) }()
+	select {
+	case <-done:
+		w.log.Info("drained")
+	case <-deadline.C:
+		w.log.Warn("drain time is over", "in_flight", w.stats.inFlight.Load())
+	}
+	_ = w.nc.FlushTimeout(time.Second) // best effort: the connection is closed next
+}
