@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -89,9 +90,13 @@ func logged(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile(args[1])
 	ts.Check(err)
-	for deadline := time.Now().Add(patience); !pattern.MatchString(ts.ReadFile(args[0])); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(ts.MkAbs(args[0])) // the program may not have made it yet
+		if pattern.Match(text) {
+			return
+		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%s lacks %s:\n%s", args[0], args[1], ts.ReadFile(args[0]))
+			ts.Fatalf("%s lacks %s: %v\n%s", args[0], args[1], err, text)
 		}
 	}
 }

@@ -30,42 +30,32 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	attendant := make(chan struct{})
-	go func() {
-		defer close(attendant)
-		attend(ctx, b, stdout, log)
-	}()
-	err = b.Run(ctx)
-	cancel()
-	<-attendant
-	return err
-}
-
-// attend says where the broker serves and reloads it on SIGHUP, until ctx ends.
-func attend(ctx context.Context, b *broker.Broker, stdout io.Writer, log *slog.Logger) {
-	// Before the broker serves, SIGHUP would end the process.
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
-	select {
-	case <-b.Ready():
-		fmt.Fprintln(stdout, serving(b))
-	case <-ctx.Done():
-		return
-	}
+	// Before the broker serves, SIGHUP must not end the process either.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	ready := b.Ready()
 	for {
 		select {
-		case <-reload:
-			if err := b.Reload(); err != nil {
-				log.Error("the configuration was not reloaded, the old one stays", "error", err)
-			} else {
-				log.Info("configuration reloaded")
-			}
-		case <-ctx.Done():
-			return
+		case <-ready:
+			fmt.Fprintln(stdout, serving(b))
+			ready = nil
+		case <-hup:
+			reload(b, log)
+		case err := <-done:
+			return err
 		}
 	}
+}
+
+func reload(b *broker.Broker, log *slog.Logger) {
+	if err := b.Reload(); err != nil {
+		log.Error("the configuration was not reloaded, the old one stays", "error", err)
+		return
+	}
+	log.Info("configuration reloaded")
 }
 
 func serving(b *broker.Broker) string {
