@@ -105,7 +105,11 @@ func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
 	o.ended = t.final()
 	err := o.s.cfg.Publish(b, t, status)
 	if o.next == 1 && o.s.cfg.Role == RoleApp && err != nil {
-		return err // nothing of this request has left: not delivered
+		// Nothing of this request has left, so the caller is told "not delivered" and may go elsewhere: a Resend that
+		// waits for the mutex must not publish it after all.
+		o.kept = nil
+		o.s.Fail(err)
+		return err
 	}
 	if err != nil && !transient(err) {
 		o.s.Fail(Wrap(CodeStreamBroken, err, "publishing to NATS"))
