@@ -23,13 +23,14 @@ type sender struct {
 	next   uint64 // ordered seq
 	ctlSeq uint64 // control seq
 	kept   []keptFrame
+	acked  int64 // body bytes in data frames that were acknowledged and are no longer kept
 	ended  bool
 	grant  []byte // a publisher's, for its frame 0
 
 	peerAck   atomic.Uint64 // next ordered seq the peer expects
 	peerLimit atomic.Int64  // body bytes the peer has room for, in sum
 	sent      int64         // body bytes sent in data frames; the writer's own
-	credited  chan struct{} // capacity 1: peerLimit rose
+	credited  chan struct{} // capacity 1: peerLimit or peerAck rose
 	resending atomic.Bool
 	lastCtl   atomic.Int64 // elapsed time of the last control frame
 }
@@ -38,6 +39,7 @@ type keptFrame struct {
 	seq     uint64
 	t       FrameType
 	status  int
+	size    int // of the plaintext
 	payload []byte
 }
 
@@ -57,7 +59,7 @@ func (o *sender) init(s *Stream) {
 	o.aead = s.cfg.Grant.keys.reply(s.cfg.ID, o.salt)
 }
 
-// room writes what stands in front of the frame: the publisher's grant, or the worker's salt.
+// start begins a frame with what stands in front of it: the publisher's grant, or the worker's salt.
 func (o *sender) start(t FrameType, seq uint64, size int) (b []byte, room int) {
 	switch {
 	case seq == 0 && o.s.cfg.Role == RoleApp:
@@ -100,7 +102,7 @@ func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
 		o.salt = nil
 	}
 	o.trim()
-	o.kept = append(o.kept, keptFrame{o.next, t, status, b})
+	o.kept = append(o.kept, keptFrame{o.next, t, status, size, b})
 	o.next++
 	o.ended = t.final()
 	err := o.s.cfg.Publish(b, t, status)
@@ -128,6 +130,9 @@ func (o *sender) trim() {
 	ack := o.peerAck.Load()
 	n := 0
 	for n < len(o.kept) && o.kept[n].seq < ack {
+		if o.kept[n].t == FrameData {
+			o.acked += int64(o.kept[n].size)
+		}
 		n++
 	}
 	if n > 0 {
@@ -153,8 +158,8 @@ func (o *sender) sinceControl() time.Duration {
 
 // credit takes in a credit frame of the peer. It is called from Deliver and must not block.
 func (o *sender) credit(ack uint64, limit int64, resend bool) {
-	raise(&o.peerAck, ack)
-	if raise(&o.peerLimit, limit) {
+	acked := raise(&o.peerAck, ack)
+	if raise(&o.peerLimit, limit) || acked {
 		select {
 		case o.credited <- struct{}{}:
 		default:
@@ -240,10 +245,20 @@ func (s *Stream) WriteData(ctx context.Context, p []byte) (n int, err error) {
 	return n, nil
 }
 
+// room is how many bytes of data may be sent now. A peer that grants more than a window beyond what it acknowledges lies,
+// and would have us keep all of it.
+func (o *sender) room() int64 {
+	o.mu.Lock()
+	o.trim()
+	most := o.acked + maxWindow
+	o.mu.Unlock()
+	return min(o.peerLimit.Load(), most) - o.sent
+}
+
 // await waits until the peer has room for data.
 func (o *sender) await(ctx context.Context) (int64, error) {
 	for {
-		if room := o.peerLimit.Load() - o.sent; room > 0 {
+		if room := o.room(); room > 0 {
 			return room, o.s.Err()
 		}
 		select {
