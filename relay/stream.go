@@ -96,6 +96,10 @@ func (s *Stream) Tick() {
 		s.Fail(Errorf(CodeOutcomeUnknown, "nothing was heard from the other side for %v", Silence))
 		return
 	}
+	if s.in.missing() > Silence {
+		s.Fail(Errorf(CodeStreamBroken, "a frame of the other side was lost and could not be had again within %v", Silence))
+		return
+	}
 	if s.out.sinceControl() >= KeepAlive {
 		s.sendCredit(!s.in.progressed())
 	}

@@ -27,6 +27,8 @@ type receiver struct {
 	window   int64
 	moved    bool          // an ordered frame came since progressed was last called
 	asked    time.Duration // when a resend was last asked for
+	gap      bool          // an ordered frame ahead of its turn came since next last rose
+	gapSince time.Duration
 	ready    chan struct{} // capacity 1: the queue grew
 	freed    bool
 
@@ -38,6 +40,7 @@ type receiver struct {
 func (r *receiver) init(s *Stream) {
 	r.s = s
 	r.limit, r.window = firstWindow, firstWindow
+	r.asked = -resendPause
 	r.ready = make(chan struct{}, 1)
 	if s.cfg.Role == RoleService {
 		r.aead = s.cfg.Grant.keys.request(s.cfg.ID)
@@ -54,11 +57,15 @@ func (s *Stream) Deliver(b []byte) error {
 	if err != nil {
 		return err
 	}
-	s.heard.Store(int64(s.elapsed()))
 	if f.Type.control() {
-		return s.in.takeControl(f)
+		err = s.in.takeControl(f)
+	} else {
+		err = s.in.takeOrdered(f)
 	}
-	return s.in.takeOrdered(f)
+	if err == nil { // a repeated frame is no sign of life: the broker can play it for ever
+		s.heard.Store(int64(s.elapsed()))
+	}
+	return err
 }
 
 // open finds the frame in the payload and opens it.
@@ -114,7 +121,11 @@ func (r *receiver) takeOrdered(f Frame) error {
 	case f.Seq < r.next:
 		return errDropped
 	case f.Seq > r.next:
-		if now := r.s.elapsed(); now-r.asked >= resendPause {
+		now := r.s.elapsed()
+		if !r.gap {
+			r.gap, r.gapSince = true, now
+		}
+		if now-r.asked >= resendPause {
 			r.asked = now
 			go r.s.sendCredit(true)
 		}
@@ -128,13 +139,23 @@ func (r *receiver) takeOrdered(f Frame) error {
 		}
 	}
 	r.next++
-	r.moved = true
+	r.moved, r.gap = true, false
 	r.queue = append(r.queue, f)
 	select {
 	case r.ready <- struct{}{}:
 	default:
 	}
 	return nil
+}
+
+// missing is how long the next ordered frame has been missing, by the evidence of a later one.
+func (r *receiver) missing() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.gap {
+		return 0
+	}
+	return r.s.elapsed() - r.gapSince
 }
 
 func (r *receiver) position() (next uint64, limit int64) {
