@@ -10,7 +10,19 @@ import (
 	"time"
 )
 
-const maxWindow = 1 << 20
+const (
+	maxWindow  = 1 << 20
+	maxInforms = 64 // that wait for the reader
+)
+
+// phase is where in its message a direction is.
+type phase int
+
+const (
+	beforeHead phase = iota
+	inBody
+	complete
+)
 
 // receiver is the incoming direction. Deliver opens frames and queues them in order; one goroutine takes them out.
 type receiver struct {
@@ -19,6 +31,7 @@ type receiver struct {
 
 	mu       sync.Mutex
 	next     uint64 // ordered seq expected
+	phase    phase
 	control  uint64 // highest control seq seen, 0 = none
 	queue    []Frame
 	received int64 // body bytes in data frames
@@ -44,7 +57,7 @@ func (r *receiver) init(s *Stream) {
 	r.ready = make(chan struct{}, 1)
 	if s.cfg.Role == RoleService {
 		r.aead = s.cfg.Grant.keys.request(s.cfg.ID)
-		r.next = 1 // admission has opened frame 0
+		r.next, r.phase = 1, inBody // admission has opened frame 0
 	}
 }
 
@@ -131,6 +144,10 @@ func (r *receiver) takeOrdered(f Frame) error {
 		}
 		return errDropped
 	}
+	if !r.follows(f.Type) {
+		r.s.Fail(NewError(CodeStreamBroken, "the other side sent a frame that may not stand there"))
+		return errDropped
+	}
 	if f.Type == FrameData {
 		r.received += int64(len(f.Body))
 		if r.received > r.limit || len(f.Body) == 0 {
@@ -146,6 +163,23 @@ func (r *receiver) takeOrdered(f Frame) error {
 	default:
 	}
 	return nil
+}
+
+// follows reports whether a frame of that type may come next. Only data is bounded by credit, so everything else is
+// bounded here: one head, one end, few informs. The caller holds mu.
+func (r *receiver) follows(t FrameType) bool {
+	switch {
+	case r.phase == beforeHead && t == FrameInform:
+		return len(r.queue) < maxInforms
+	case r.phase == beforeHead && t == FrameHead:
+		r.phase = inBody
+	case r.phase == inBody && t == FrameData:
+	case r.phase == beforeHead && t == FrameWhole, r.phase == inBody && t == FrameEnd:
+		r.phase = complete
+	default:
+		return false
+	}
+	return true
 }
 
 // missing is how long the next ordered frame has been missing, by the evidence of a later one.
@@ -250,7 +284,14 @@ func (s *Stream) Head(ctx context.Context) (HeadFrame, error) {
 }
 
 // Preload gives the stream of a worker the part of the body that came with the head it has opened already.
-func (s *Stream) Preload(body []byte, whole bool) { s.in.rest, s.in.over = body, whole }
+func (s *Stream) Preload(body []byte, whole bool) {
+	s.in.rest, s.in.over = body, whole
+	if whole {
+		s.in.mu.Lock()
+		s.in.phase = complete
+		s.in.mu.Unlock()
+	}
+}
 
 // Read reads the body. io.EOF means that the whole body has come; a body that breaks off is an error, always.
 func (s *Stream) Read(p []byte) (int, error) { return s.ReadContext(context.Background(), p) }
