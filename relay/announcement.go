@@ -92,7 +92,7 @@ func (a *Announcement) check(service string) error {
 		return errors.New("sub is not an instance id")
 	case a.Seq == 0:
 		return errors.New("seq is 0")
-	case a.Expiry-a.IssuedAt > int64(AnnouncementLife/time.Second) || a.Expiry <= a.IssuedAt:
+	case a.IssuedAt <= 0 || a.Expiry <= a.IssuedAt || a.Expiry-a.IssuedAt > int64(AnnouncementLife/time.Second):
 		return errors.New("exp is not at most 20 s after iat")
 	case a.State != Ready && a.State != Draining:
 		return errors.New("state is neither ready nor draining")
