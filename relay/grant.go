@@ -51,6 +51,14 @@ func (g *Grant) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, "[grant "+g.G
 // SealGrant makes a grant for one token and one announced instance key, and returns it with its compact JWE. It lives for
 // MaxGrantLife, MaxOpaqueLife for opaque tokens, and never past the token's own expiry.
 func SealGrant(app Identity, appName string, a *Announcement, token Token, now time.Time) (*Grant, string, error) {
+	switch {
+	case a.recipient == nil:
+		return nil, "", NewError(CodeInternal, "a grant for an announcement that was not verified")
+	case token.IsZero():
+		return nil, "", NewError(CodeTokenMissing, "the request carries no access token")
+	case token.ExpiredAt(now):
+		return nil, "", NewError(CodeTokenExpired, "the access token has expired")
+	}
 	if now.Unix() >= a.KeyExp {
 		return nil, "", Errorf(CodeNoWorker, "the key that worker %s announced has expired", a.Instance)
 	}
@@ -118,9 +126,6 @@ func checkGrantForm(compact string) (rkid string, err error) {
 	if len(parts) != 5 {
 		return "", errors.New("grant: not five parts")
 	}
-	if len(parts[0]) > maxJWEHeader*4/3+3 {
-		return "", errors.New("grant: the header is too long")
-	}
 	if parts[1] != "" {
 		return "", errors.New("grant: the encrypted key is not empty")
 	}
@@ -135,6 +140,9 @@ func checkGrantForm(compact string) (rkid string, err error) {
 		}
 	}
 	header, _ := decodeBase64(parts[0])
+	if len(header) > maxJWEHeader {
+		return "", errors.New("grant: the header is too long")
+	}
 	var h jweHeader
 	if err := unmarshalStrict(header, &h); err != nil {
 		return "", fmt.Errorf("grant header: %w", err)
