@@ -49,7 +49,10 @@ func (h *RequestHead) Check() error {
 	if err := CheckPath(h.Path); err != nil {
 		return err
 	}
-	return checkHeader(h.Header)
+	if err := checkHeader(h.Header); err != nil {
+		return err
+	}
+	return checkNames(h.Trailer)
 }
 
 // ReplyHead is the JSON of a reply's head, whole or inform frame.
@@ -66,7 +69,13 @@ func (h *ReplyHead) check() error {
 	if h.Status < 100 || h.Status > 999 || h.Length < -1 {
 		return NewError(CodeStreamBroken, "the reply head has a number out of range")
 	}
-	return checkHeader(h.Header)
+	if h.Refusal != nil && h.Failure != nil {
+		return NewError(CodeStreamBroken, "the reply head says both that the request was not started and that it failed")
+	}
+	if err := checkHeader(h.Header); err != nil {
+		return err
+	}
+	return checkNames(h.Trailer)
 }
 
 // End is the JSON of an end frame.
@@ -110,8 +119,16 @@ func DecodeRequestHead(b []byte) (*RequestHead, error) {
 		return nil, err
 	}
 	var err error
-	h.Header, err = isomorphicEncode(h.Header)
+	h.Header, err = decodeHeader(h.Header)
 	return h, err
+}
+
+// decodeHeader turns a head's header into bytes. It is never nil afterwards, so that fields can be set.
+func decodeHeader(h http.Header) (http.Header, error) {
+	if h == nil {
+		return http.Header{}, nil
+	}
+	return isomorphicEncode(h)
 }
 
 // DecodeReplyHead decodes and checks a reply head.
@@ -121,7 +138,7 @@ func DecodeReplyHead(b []byte) (*ReplyHead, error) {
 		return nil, err
 	}
 	var err error
-	if h.Header, err = isomorphicEncode(h.Header); err != nil {
+	if h.Header, err = decodeHeader(h.Header); err != nil {
 		return nil, err
 	}
 	return h, h.check()
@@ -195,13 +212,8 @@ func isToken(c byte) bool {
 // checkHeader refuses names and values that could not stand in an HTTP/1.1 message.
 func checkHeader(h http.Header) error {
 	for name, values := range h {
-		if name == "" || textproto.CanonicalMIMEHeaderKey(name) != name {
-			return NewError(CodeBadRequest, "a header name is not in canonical form")
-		}
-		for i := range len(name) {
-			if !isToken(name[i]) {
-				return NewError(CodeBadRequest, "a header name is not an HTTP token")
-			}
+		if err := checkName(name); err != nil {
+			return err
 		}
 		for _, v := range values {
 			for i := range len(v) {
@@ -209,6 +221,28 @@ func checkHeader(h http.Header) error {
 					return NewError(CodeBadRequest, "a header value holds CR, LF or NUL")
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// checkNames refuses names of trailers that could not stand in the Trailer field.
+func checkNames(names []string) error {
+	for _, name := range names {
+		if err := checkName(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	if name == "" || textproto.CanonicalMIMEHeaderKey(name) != name {
+		return NewError(CodeBadRequest, "a header name is not in canonical form")
+	}
+	for i := range len(name) {
+		if !isToken(name[i]) {
+			return NewError(CodeBadRequest, "a header name is not an HTTP token")
 		}
 	}
 	return nil
