@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -77,6 +78,8 @@ func AsError(err error) *Error {
 // ProblemTypeName is the type constant of Problem.
 const ProblemTypeName = "obo.v1.problem"
 
+const maxRetryAfter = time.Hour
+
 const problemType = "https://github.com/obo-relay/obo-relay/blob/main/relay/PROTOCOL.md#"
 
 // Problem is an RFC 9457 problem document. HTTP callers get it as application/problem+json.
@@ -94,5 +97,7 @@ type Problem struct {
 // Err is the Error that a problem from the peer stands for. The title, status and outcome are looked up in our own table
 // again, so that a code means one thing on both sides.
 func (p *Problem) Err() *Error {
-	return &Error{Code: p.Code, Detail: p.Detail, RequestID: p.RequestID, After: time.Duration(p.RetryAfterMS) * time.Millisecond, Remote: true}
+	after := time.Duration(min(max(p.RetryAfterMS, 0), maxRetryAfter.Milliseconds())) * time.Millisecond
+	detail := strings.TrimSuffix(p.Detail, remedy(p.Code.Info())) // Problem appends it again
+	return &Error{Code: p.Code, Detail: detail, RequestID: p.RequestID, After: after, Remote: true}
 }
