@@ -57,12 +57,17 @@ func foldName(name string) string {
 // connectionNames lists the fields that Connection names (RFC 9110 §7.6.1); nil if there are none.
 func connectionNames(h http.Header) map[string]bool {
 	var named map[string]bool
-	for _, v := range h["Connection"] {
-		for name := range strings.SplitSeq(v, ",") {
-			if named == nil {
-				named = map[string]bool{}
+	for field, values := range h {
+		if foldName(field) != "connection" {
+			continue
+		}
+		for _, v := range values {
+			for name := range strings.SplitSeq(v, ",") {
+				if named == nil {
+					named = map[string]bool{}
+				}
+				named[foldName(strings.TrimSpace(name))] = true
 			}
-			named[foldName(strings.TrimSpace(name))] = true
 		}
 	}
 	return named

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
@@ -68,15 +69,28 @@ func (h Hints) Reply(id ID, status int) nats.Header {
 // CheckHints refuses a request whose hints contradict its head: nothing is taken from them, but a person who reads them
 // must not be misled.
 func CheckHints(hints nats.Header, id ID, head *RequestHead) error {
-	for _, c := range []struct{ name, want string }{
-		{HintID, id.String()}, {HintMethod, head.Method}, {HintPath, head.Path}, {HintTrace, head.Header.Get(HintTrace)},
-	} {
-		if values, ok := hints[c.name]; ok && (len(values) != 1 || values[0] != c.want) {
-			return errors.New("the hint " + c.name + " contradicts the head")
+	seen := map[string]bool{}
+	for name, values := range hints { // NATS headers keep their letter case, a person reads past it
+		var want string
+		folded := strings.ToLower(name)
+		switch folded {
+		case "obo-id":
+			want = id.String()
+		case "obo-method":
+			want = head.Method
+		case "obo-path":
+			want = head.Path
+		case HintTrace:
+			want = head.Header.Get(HintTrace)
+		case "obo-status":
+			return errors.New("a request with the hint " + HintStatus)
+		default:
+			continue
 		}
-	}
-	if _, ok := hints[HintStatus]; ok {
-		return errors.New("a request with the hint " + HintStatus)
+		if seen[folded] || len(values) != 1 || values[0] != want {
+			return errors.New("the hint " + folded + " contradicts the head")
+		}
+		seen[folded] = true
 	}
 	return nil
 }
