@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,11 +23,44 @@ type ConnectConfig struct {
 	CertFile  string // client certificate and key for mutual TLS
 	KeyFile   string
 	TLSFirst  bool // TLS before the first NATS byte (handshake_first)
-	Log       *slog.Logger
-	// OnUp is called after each time the connection is made, first or again; OnDown after it broke.
+	Log       *slog.Logger // Defaults to none
+	// OnUp is called after each time the connection is made, first or again; OnDown after it broke. Default to nothing.
 	OnUp, OnDown func()
-	// OnDenied is called with the error text when the server denies a publish or subscription.
+	// OnDenied is called with the error text when the server denies a publish or subscription. Defaults to nothing.
 	OnDenied func(error)
+}
+
+// Format hides the seed, and passwords in the URL, from every fmt verb.
+func (c ConnectConfig) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, "[NATS "+redactURLs(c.URL)+"]") }
+
+// redactURLs drops user, password and token from each URL of a list.
+func redactURLs(list string) string {
+	parts := strings.Split(list, ",")
+	for i, p := range parts {
+		scheme, rest, ok := strings.Cut(p, "://")
+		if !ok {
+			scheme, rest = "nats", p
+		}
+		parts[i] = strings.TrimSpace(scheme) + "://" + rest[strings.LastIndex(rest, "@")+1:]
+	}
+	return strings.Join(parts, ",")
+}
+
+// withDefaults fills in what is left out: callbacks that do nothing and a log that discards.
+func (c ConnectConfig) withDefaults() ConnectConfig {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.OnUp == nil {
+		c.OnUp = func() {}
+	}
+	if c.OnDown == nil {
+		c.OnDown = func() {}
+	}
+	if c.OnDenied == nil {
+		c.OnDenied = func(error) {}
+	}
+	return c
 }
 
 // Validate reports all faults at once.
@@ -33,6 +68,15 @@ func (c ConnectConfig) Validate() error {
 	var faults []error
 	if c.URL == "" {
 		faults = append(faults, errors.New("no NATS URL: set --nats or OBO_NATS, for example nats://127.0.0.1:4222"))
+	}
+	for p := range strings.SplitSeq(c.URL, ",") {
+		p = strings.TrimSpace(p)
+		if !strings.Contains(p, "://") {
+			p = "nats://" + p
+		}
+		if _, err := url.Parse(p); err != nil { // its text holds the URL, and that may hold a password
+			faults = append(faults, fmt.Errorf("%s is not a URL", redactURLs(p)))
+		}
 	}
 	if c.NKeySeed != "" && c.CredsFile != "" {
 		faults = append(faults, errors.New("both an nkey and a creds file are given for the NATS user: use one"))
@@ -56,13 +100,13 @@ func Connect(c ConnectConfig) (*nats.Conn, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	opts, err := c.options()
+	opts, err := c.withDefaults().options()
 	if err != nil {
 		return nil, err
 	}
 	nc, err := nats.Connect(c.URL, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("NATS %s: %w", c.URL, err)
+		return nil, fmt.Errorf("NATS %s: %w", redactURLs(c.URL), err)
 	}
 	return nc, nil
 }
@@ -93,7 +137,7 @@ func (c ConnectConfig) options() ([]nats.Option, error) {
 			c.OnDown()
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			c.Log.Warn("cannot connect to NATS, trying again", "url", c.URL, "error", err)
+			c.Log.Warn("cannot connect to NATS, trying again", "url", redactURLs(c.URL), "error", err)
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			switch {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -31,6 +32,12 @@ type GrantClaims struct {
 	Secret   string `json:"secret"`
 	Token    string `json:"token"`
 }
+
+// Format hides the claims from every fmt verb.
+func (c GrantClaims) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, "[grant "+c.Gid.String()+"]") }
+
+// LogValue hides the claims from slog.
+func (c GrantClaims) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
 // Grant is a grant that has been made or opened. It cannot be printed.
 type Grant struct {

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 )
 
@@ -20,6 +22,12 @@ type JWK struct {
 	Use string `json:"use,omitzero"`
 	Alg string `json:"alg,omitzero"`
 }
+
+// Format hides d, the private part, from every fmt verb.
+func (k JWK) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, "[jwk "+k.Thumbprint()+"]") }
+
+// LogValue hides d from slog.
+func (k JWK) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(k)) }
 
 // Thumbprint is the key's RFC 7638 thumbprint with SHA-256, base64url.
 func (k JWK) Thumbprint() string {
@@ -126,7 +134,12 @@ func LoadIdentity(path string) (Identity, error) {
 // ReadSecretFile reads a file with a private key or seed. It refuses a file that group or others may read, and says
 // which command mends it.
 func ReadSecretFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat() // of the file that is read, not of one that stood there before
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +149,7 @@ func ReadSecretFile(path string) ([]byte, error) {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && !modeless {
 		return nil, fmt.Errorf("%s has mode %04o, so others can read the private key: chmod 600 %s", path, mode, path)
 	}
-	return os.ReadFile(path)
+	return io.ReadAll(f)
 }
 
 // IsZero reports whether there is no key.

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 )
 
 // KitTypeName is the type constant of Kit.
@@ -22,6 +23,9 @@ type Kit struct {
 
 // Format hides the kit from every fmt verb.
 func (k Kit) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "[kit of %s %s]", k.Role, k.Name) }
+
+// LogValue hides the kit from slog.
+func (k Kit) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(k)) }
 
 // ParseKit reads a kit for one role and reports all its faults at once.
 func ParseKit(data []byte, role Role) (*Kit, error) {
