@@ -22,7 +22,7 @@ type ConnectConfig struct {
 	CAFile    string // certificate authority of the server, PEM; default: the system's
 	CertFile  string // client certificate and key for mutual TLS
 	KeyFile   string
-	TLSFirst  bool // TLS before the first NATS byte (handshake_first)
+	TLSFirst  bool         // TLS before the first NATS byte (handshake_first)
 	Log       *slog.Logger // Defaults to none
 	// OnUp is called after each time the connection is made, first or again; OnDown after it broke. Default to nothing.
 	OnUp, OnDown func()
@@ -31,7 +31,9 @@ type ConnectConfig struct {
 }
 
 // Format hides the seed, and passwords in the URL, from every fmt verb.
-func (c ConnectConfig) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, "[NATS "+redactURLs(c.URL)+"]") }
+func (c ConnectConfig) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprint(s, "[NATS "+redactURLs(c.URL)+"]")
+}
 
 // redactURLs drops user, password and token from each URL of a list.
 func redactURLs(list string) string {
