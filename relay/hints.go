@@ -27,7 +27,7 @@ const (
 	HintStatus = "Obo-Status"
 	HintTrace  = "traceparent"
 
-	maxHintPath = 1024
+	maxHintPath = 512
 	maxTrace    = 128
 )
 

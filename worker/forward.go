@@ -28,6 +28,7 @@ func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = origin.Scheme, origin.Host
+			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 			r.Out.Host = ""
 		},
 		Transport: &http.Transport{ // no Proxy: the token goes to the app and nowhere else

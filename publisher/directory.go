@@ -1,0 +1,160 @@
+package publisher
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// directory knows the worker processes of each service from their announcements.
+type directory struct {
+	now func() time.Time
+
+	mu       sync.Mutex
+	trust    *relay.Trust
+	services map[string]*service
+}
+
+type service struct {
+	instances map[string]*instance
+	fault     *relay.Error // of the last announcement that was not believed
+	faultAt   time.Time
+	changed   chan struct{} // closed and replaced when an instance comes or changes
+}
+
+// instance is one worker process.
+type instance struct {
+	service  string
+	id       string
+	said     *relay.Announcement // newest; replaced, never changed
+	until    time.Time           // forgotten then
+	avoid    bool                // it fell silent; until it announces itself again
+	inFlight *atomic.Int64       // requests of this publisher under way there
+}
+
+// tombstone is how long an instance's seq is remembered after it was forgotten: longer than any announcement of it could
+// still be accepted, so that an old one cannot bring it back.
+const tombstone = relay.AnnouncementLife + 2*relay.Leeway
+
+func newDirectory(trust *relay.Trust, now func() time.Time) *directory {
+	d := &directory{now: now, services: map[string]*service{}}
+	d.setTrust(trust)
+	return d
+}
+
+// setTrust forgets every instance: their next announcement is judged by the new trust file.
+func (d *directory) setTrust(trust *relay.Trust) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.trust = trust
+	for _, name := range trust.Names(relay.RoleService) {
+		if d.services[name] == nil {
+			d.services[name] = &service{changed: make(chan struct{})}
+		}
+		d.services[name].instances = map[string]*instance{}
+	}
+	for name := range d.services {
+		if !trust.Knows(relay.RoleService, name) {
+			delete(d.services, name)
+		}
+	}
+}
+
+// heard takes in an announcement on the subject of the named service. Its error says why it was not believed.
+func (d *directory) heard(name string, payload []byte) error {
+	d.mu.Lock()
+	trust := d.trust
+	d.mu.Unlock()
+	now := d.now()
+	a, err := trust.VerifyAnnouncement(name, payload, now)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.services[name]
+	if s == nil || d.trust != trust {
+		return nil
+	}
+	if err != nil {
+		e := relay.AsError(err)
+		if e.Code != relay.CodeRefused {
+			s.fault, s.faultAt = e, now
+		}
+		return e
+	}
+	i := s.instances[a.Instance]
+	if i != nil && a.Seq <= i.said.Seq {
+		return relay.NewError(relay.CodeRefused, "announcement: repeated or out of order")
+	}
+	if i == nil {
+		i = &instance{service: name, id: a.Instance, inFlight: new(atomic.Int64)}
+		s.instances[a.Instance] = i
+	}
+	i.said, i.until, i.avoid = a, now.Add(relay.AnnouncementLife), false
+	s.fault = nil
+	close(s.changed)
+	s.changed = make(chan struct{})
+	for id, old := range s.instances {
+		if now.Sub(old.until) > tombstone {
+			delete(s.instances, id)
+		}
+	}
+	return nil
+}
+
+// candidate is what choosing needs to know of an instance, a snapshot.
+type candidate struct {
+	*instance
+	said  *relay.Announcement
+	class int // 0 ready, 1 draining, 2 avoided
+}
+
+// candidates returns the instances that live, and a channel that is closed when there is news.
+func (d *directory) candidates(name string) (known bool, out []candidate, changed <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.services[name]
+	if s == nil {
+		return false, nil, nil
+	}
+	now := d.now()
+	for _, i := range s.instances {
+		if !now.Before(i.until) || now.Unix() >= i.said.KeyExp {
+			continue
+		}
+		c := candidate{instance: i, said: i.said}
+		switch {
+		case i.avoid:
+			c.class = 2
+		case i.said.State == relay.Draining:
+			c.class = 1
+		}
+		out = append(out, c)
+	}
+	return true, out, s.changed
+}
+
+// none is the reason why a service has no instance.
+func (d *directory) none(name string) *relay.Error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.services[name]; s != nil && s.fault != nil && d.now().Sub(s.faultAt) < relay.AnnouncementLife {
+		e := *s.fault
+		return &e
+	}
+	return relay.Errorf(relay.CodeNoWorker, "no worker of service %s has announced itself", name)
+}
+
+// avoid notes that an instance fell silent.
+func (d *directory) avoid(i *instance) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i.avoid = true
+}
+
+// known reports whether the trust file names the service.
+func (d *directory) known(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.services[name] != nil
+}

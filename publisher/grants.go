@@ -1,0 +1,85 @@
+package publisher
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// tag stands for a token where it is compared or kept as a key: an HMAC under a key of this process.
+type tag [sha256.Size]byte
+
+// grantMargin: a grant this close to its end is replaced, so that it does not run out on the way.
+const grantMargin = 5 * time.Second
+
+// grants makes one grant for each token and instance key, and reuses it: public-key work is most of a request's cost.
+type grants struct {
+	app      string
+	identity relay.Identity
+	now      func() time.Time
+	tagKey   [32]byte
+	cache    *lru.Cache[grantKey, *grantEntry]
+}
+
+type grantKey struct {
+	token tag
+	kid   string
+}
+
+type grantEntry struct {
+	mu      sync.Mutex // one caller makes it, the others wait
+	grant   *relay.Grant
+	compact string
+}
+
+func newGrants(c Config) (*grants, error) {
+	cache, err := lru.New[grantKey, *grantEntry](c.GrantCache)
+	g := &grants{app: c.App, identity: c.Identity, now: c.Now, cache: cache}
+	_, _ = rand.Read(g.tagKey[:]) // never fails (Go 1.24)
+	return g, err
+}
+
+func (g *grants) tag(token relay.Token) (t tag) {
+	mac := hmac.New(sha256.New, g.tagKey[:])
+	mac.Write([]byte(token.Reveal()))
+	mac.Sum(t[:0])
+	return t
+}
+
+// get returns a grant of the token for the announced key, and its sealed form.
+func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*relay.Grant, string, error) {
+	key := grantKey{t, a.Kid}
+	entry, ok := g.cache.Get(key)
+	if !ok {
+		entry = &grantEntry{}
+		if previous, found, _ := g.cache.PeekOrAdd(key, entry); found {
+			entry = previous
+		}
+	}
+	entry.mu.Lock()
+	defer entry.mu.Unlock()
+	now := g.now()
+	if entry.grant != nil && entry.grant.Expiry.Sub(now) > min(grantMargin, lifeLeft(token, now)/2) {
+		return entry.grant, entry.compact, nil
+	}
+	grant, compact, err := relay.SealGrant(g.identity, g.app, a, token, now)
+	if err != nil {
+		return nil, "", err
+	}
+	entry.grant, entry.compact = grant, compact
+	return grant, compact, nil
+}
+
+// lifeLeft keeps a token in its last seconds from making a grant for every request.
+func lifeLeft(token relay.Token, now time.Time) time.Duration {
+	if token.Opaque() {
+		return grantMargin * 2
+	}
+	return token.Expiry().Sub(now)
+}

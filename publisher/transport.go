@@ -1,0 +1,243 @@
+package publisher
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// Transport is an http.RoundTripper whose hosts are services. Make it with New; it works while Run runs.
+type Transport struct {
+	cfg       Config
+	log       *slog.Logger
+	subjects  relay.Subjects
+	inbox     relay.ID
+	grants    *grants
+	directory *directory
+	budget    *relay.Budget
+	slots     chan struct{} // one for each request under way
+	nc        *nats.Conn    // set before ready is closed
+	ready     chan struct{} // closed when Run has a connection object
+	stopped   chan struct{} // closed when Run has returned
+
+	mu   sync.Mutex
+	live map[relay.ID]*attempt
+	up   chan struct{} // closed and replaced at each connect
+}
+
+var _ http.RoundTripper = (*Transport)(nil)
+
+// New checks the configuration and reports all its faults at once. It does not connect; Run does.
+func New(cfg Config) (*Transport, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	t := &Transport{
+		cfg: cfg, log: cfg.Log, inbox: relay.NewID(), directory: newDirectory(cfg.Trust, cfg.Now),
+		budget: relay.NewBudget(relay.ConnectionBudget), slots: make(chan struct{}, cfg.MaxInFlight),
+		ready: make(chan struct{}), stopped: make(chan struct{}), live: map[relay.ID]*attempt{}, up: make(chan struct{}),
+	}
+	t.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
+	var err error
+	t.grants, err = newGrants(cfg)
+	return t, err
+}
+
+// SetTrust puts another trust file in force: services that it no longer names are unknown at once.
+func (t *Transport) SetTrust(trust *relay.Trust) { t.directory.setTrust(trust) }
+
+// Services are the services that the trust file names.
+func (t *Transport) Services() []string {
+	t.directory.mu.Lock()
+	defer t.directory.mu.Unlock()
+	return t.directory.trust.Names(relay.RoleService)
+}
+
+// Run connects to NATS and keeps the directory and the requests alive until ctx ends. Requests still under way then fail
+// with CodePublisherDraining; stop your HTTP server first. Run may be called once.
+func (t *Transport) Run(ctx context.Context) error {
+	defer close(t.stopped)
+	up := make(chan struct{}, 1)
+	cfg := t.cfg.NATS
+	cfg.Name, cfg.Log = "obo-publisher "+t.cfg.App, t.log
+	cfg.OnUp = func() {
+		t.connected()
+		select {
+		case up <- struct{}{}:
+		default:
+		}
+	}
+	cfg.OnDown, cfg.OnDenied = func() {}, t.denied
+	nc, err := relay.Connect(cfg)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if err := t.subscribe(nc); err != nil {
+		return err
+	}
+	t.nc = nc
+	close(t.ready)
+	t.log.Info("publisher started", "app", t.cfg.App, "identity", t.cfg.Identity.Kid(), "services", t.Services())
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			t.end()
+			_ = nc.FlushTimeout(time.Second) // best effort: cancels on their way
+			return nil
+		case <-tick.C:
+			for _, a := range t.attempts() {
+				a.stream.Tick()
+			}
+		case <-up:
+			for _, service := range t.Services() {
+				_ = nc.Publish(t.subjects.Discover(service), nil) // the next request asks again
+			}
+			for _, a := range t.attempts() {
+				a.stream.Resend()
+			}
+		}
+	}
+}
+
+// subscribe listens to all services' announcements and to all replies.
+func (t *Transport) subscribe(nc *nats.Conn) error {
+	replies, err := nc.Subscribe(t.subjects.Inbox(t.cfg.App, t.inbox), t.receive)
+	if err != nil {
+		return err
+	}
+	if err := replies.SetPendingLimits(1<<20, 256<<20); err != nil {
+		return err
+	}
+	for _, service := range t.Services() {
+		if _, err := nc.Subscribe(t.subjects.Announce(service), func(m *nats.Msg) { t.announced(service, m) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Transport) announced(service string, m *nats.Msg) {
+	known, before, _ := t.directory.candidates(service)
+	err := t.directory.heard(service, m.Data)
+	if err != nil {
+		if e := relay.AsError(err); e.Code != relay.CodeRefused {
+			t.log.Warn("an announcement was not believed", "service", service, "code", string(e.Code), "reason", e.Detail, "remedy", e.Code.Info().Remedy)
+		} else {
+			t.log.Debug("an announcement was dropped", "service", service, "reason", e.Error())
+		}
+		return
+	}
+	if known && len(before) == 0 {
+		t.log.Info("workers are ready", "service", service)
+	}
+}
+
+// receive hands a reply frame to its request; it never blocks.
+func (t *Transport) receive(m *nats.Msg) {
+	addr := t.subjects.Parse(m.Subject)
+	if addr.Kind != relay.KindReply {
+		return
+	}
+	t.mu.Lock()
+	a := t.live[addr.ID]
+	t.mu.Unlock()
+	if a == nil {
+		return
+	}
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		a.hint(relay.CodeOutcomeUnknown)
+		return
+	}
+	if code, ok := relay.ParseUnsealedRefusal(m.Data); ok {
+		a.hint(code)
+		return
+	}
+	_ = a.stream.Deliver(m.Data) // what does not open changes nothing
+}
+
+// denied fails the requests whose subject the server says it denied: such an error comes without the message.
+func (t *Transport) denied(err error) {
+	for _, a := range t.attempts() {
+		if strings.Contains(err.Error(), `"`+a.subject+`"`) {
+			a.stream.Fail(relay.Wrap(relay.CodeNATSDenied, err, "the server says that it did not pass the request on"))
+		}
+	}
+}
+
+func (t *Transport) attempts() []*attempt {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]*attempt, 0, len(t.live))
+	for _, a := range t.live {
+		out = append(out, a)
+	}
+	return out
+}
+
+func (t *Transport) connected() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(t.up)
+	t.up = make(chan struct{})
+}
+
+// end fails what is still under way, and tells the workers.
+func (t *Transport) end() {
+	for _, a := range t.attempts() {
+		a.stream.SendCancel(relay.CodePublisherDraining)
+		a.stream.Fail(relay.NewError(relay.CodePublisherDraining, "the publisher stopped while the request was under way"))
+	}
+}
+
+// awaitConnection waits a little for NATS. Nothing of the request has been sent, so waiting is safe for every method.
+func (t *Transport) awaitConnection(ctx context.Context) *relay.Error {
+	var expired <-chan time.Time
+	ready := t.ready
+	for {
+		t.mu.Lock()
+		up := t.up
+		t.mu.Unlock()
+		select {
+		case <-ready:
+			if t.nc.IsConnected() {
+				return nil
+			}
+			ready = nil
+		default:
+		}
+		if expired == nil {
+			timer := time.NewTimer(t.cfg.ConnectWait)
+			defer timer.Stop()
+			expired = timer.C
+		}
+		select {
+		case <-up:
+			ready = t.ready
+		case <-ready:
+		case <-t.stopped:
+			return relay.NewError(relay.CodePublisherDraining, "the publisher has stopped")
+		case <-expired:
+			return relay.Errorf(relay.CodeNATSUnavailable, "NATS could not be reached for %v", t.cfg.ConnectWait)
+		case <-ctx.Done():
+			return canceled(ctx)
+		}
+	}
+}
+
+func canceled(ctx context.Context) *relay.Error {
+	if ctx.Err() == context.DeadlineExceeded {
+		return relay.Wrap(relay.CodeTimeout, ctx.Err(), "the caller's deadline passed")
+	}
+	return relay.Wrap(relay.CodeCanceled, context.Cause(ctx), "the caller left")
+}
