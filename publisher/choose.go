@@ -46,8 +46,9 @@ func score(t tag, instance string) uint64 {
 	return x ^ x>>33
 }
 
-// find returns an instance of the service that has not been tried. If none is known it asks once and waits a little.
-func (t *Transport) find(ctx context.Context, service string, token tag, tried map[string]bool) (candidate, *relay.Error) {
+// find returns an instance of the service that has not been tried. If none is known and wait is set it asks once and waits
+// a little.
+func (t *Transport) find(ctx context.Context, service string, token tag, tried map[string]bool, wait bool) (candidate, *relay.Error) {
 	var expired <-chan time.Time
 	for {
 		known, all, changed := t.directory.candidates(service)
@@ -56,6 +57,9 @@ func (t *Transport) find(ctx context.Context, service string, token tag, tried m
 		}
 		if c, ok := choose(all, token, tried); ok {
 			return c, nil
+		}
+		if !wait {
+			return candidate{}, t.directory.none(service)
 		}
 		if expired == nil {
 			if err := t.nc.Publish(t.subjects.Discover(service), nil); err != nil {

@@ -1,0 +1,262 @@
+package publisher
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+const (
+	// hintGrace is how long the publisher goes on waiting for a sealed reply after an unsealed refusal or a 503.
+	hintGrace = 2 * time.Second
+	// replyGrace is how much longer than the worker the publisher waits for the first byte.
+	replyGrace = 2 * time.Second
+)
+
+// attempt is a request at one instance.
+type attempt struct {
+	t       *Transport
+	call    *call
+	where   candidate
+	stream  *relay.Stream
+	subject string
+	hinted  atomic.Bool
+
+	once    sync.Once
+	release func()
+	stop    func() bool // of watching the caller's context
+	body    io.Closer   // being uploaded; nil if there is nothing to stream
+}
+
+// attempt sends the call to one instance and waits for the head of its reply.
+func (t *Transport) attempt(c *call, where candidate, body io.ReadCloser, release func()) (*http.Response, *failure) {
+	a, err := t.start(c, where, release)
+	if err != nil {
+		if body != nil {
+			_ = body.Close() // nothing was sent
+		}
+		return nil, &failure{err, relay.NotDelivered}
+	}
+	if body != nil {
+		a.body = body
+		go a.upload(body)
+	}
+	resp, f := a.reply()
+	if f != nil {
+		f.error.RequestID = a.stream.ID().String()
+		a.keepSlot()
+		a.finish()
+	}
+	return resp, f
+}
+
+// start seals and publishes the first message. An error means that nothing has left.
+func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *relay.Error) {
+	if most := where.said.MaxBody; most > 0 && c.head.Length > most {
+		return nil, relay.Errorf(relay.CodeBodyTooLarge, "the body has %d bytes, the service takes at most %d", c.head.Length, most)
+	}
+	grant, compact, err := t.grants.get(c.token, c.tag, where.said)
+	if err != nil {
+		return nil, relay.AsError(err)
+	}
+	id := relay.NewID()
+	a := &attempt{t: t, call: c, where: where, release: release, subject: t.subjects.Request(c.service, where.id, t.cfg.App)}
+	head := c.head
+	head.Subject, head.Reply = a.subject, t.subjects.Reply(t.cfg.App, t.inbox, id)
+	head.IssuedAt = t.cfg.Now().UnixMilli()
+	encoded, err := relay.EncodeHead(&head)
+	if err != nil {
+		return nil, relay.AsError(err)
+	}
+	a.stream = relay.NewStream(context.Background(), relay.StreamConfig{
+		Role: relay.RoleApp, ID: id, Grant: grant, Limit: relay.FrameLimit(t.nc.MaxPayload()), Budget: t.budget, Now: t.cfg.Now,
+		Publish: t.publisher(a.subject, t.subjects.Control(c.service, where.id, t.cfg.App, id), head.Reply, t.cfg.Hints.Request(id, &head)),
+	})
+	a.stream.SetGrant(compact)
+	where.inFlight.Add(1)
+	t.mu.Lock()
+	t.live[id] = a
+	t.mu.Unlock()
+	a.stop = context.AfterFunc(c.ctx, func() {
+		a.stream.SendCancel(relay.CodeCanceled)
+		a.stream.Fail(canceled(c.ctx))
+	})
+	if err := a.sendHead(encoded); err != nil {
+		a.keepSlot()
+		a.finish()
+		return nil, relay.Wrap(relay.CodeNATSUnavailable, err, "publishing the request")
+	}
+	return a, nil
+}
+
+// sendHead sends the head alone, or with the body if that is whole. A whole body that does not fit beside a large head
+// follows in data frames.
+func (a *attempt) sendHead(encoded []byte) error {
+	c := a.call
+	if !c.whole {
+		return a.stream.SendHead(encoded, nil, false, 0)
+	}
+	if len(c.body) <= a.stream.HeadRoom(len(encoded)) {
+		return a.stream.SendHead(encoded, c.body, true, 0)
+	}
+	if err := a.stream.SendHead(encoded, nil, false, 0); err != nil {
+		return err
+	}
+	if _, err := a.stream.WriteData(c.ctx, c.body); err != nil { // at most the first window: it does not wait
+		return nil // the head is out, so this is for reply to report
+	}
+	end, _ := relay.EncodeHead(&relay.End{})
+	_ = a.stream.SendEnd(end, 0) // as above
+	return nil
+}
+
+// publisher returns how the frames of one request leave: the first on the req subject, the others on ctl.
+func (t *Transport) publisher(subject, control, reply string, hints nats.Header) relay.Publish {
+	return func(payload []byte, f relay.FrameType, _ int) error {
+		if f == relay.FrameHead || f == relay.FrameWhole {
+			return t.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: hints, Data: payload})
+		}
+		return t.nc.PublishMsg(&nats.Msg{Subject: control, Reply: reply, Data: payload})
+	}
+}
+
+// upload streams the body until its end, the reply's end or a failure.
+func (a *attempt) upload(body io.ReadCloser) {
+	buf := make([]byte, inlineBody)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			if _, err := a.stream.WriteData(a.stream.Context(), buf[:n]); err != nil {
+				return
+			}
+		}
+		if err == io.EOF {
+			trailer := a.call.request.Trailer.Clone()
+			relay.StripTrailer(trailer)
+			end, err := relay.EncodeHead(&relay.End{Trailer: trailer})
+			if err != nil {
+				end, _ = relay.EncodeHead(&relay.End{}) // trailers too large are left out
+			}
+			_ = a.stream.SendEnd(end, 0) // the stream's failure is seen by the reader
+			return
+		}
+		if err != nil {
+			a.stream.SendCancel(relay.CodeCanceled)
+			a.stream.Fail(relay.Wrap(relay.CodeCanceled, err, "reading the request's body"))
+			return
+		}
+	}
+}
+
+// reply waits for the head of the reply.
+func (a *attempt) reply() (*http.Response, *failure) {
+	timeout := time.Duration(a.call.head.TimeoutMS) * time.Millisecond
+	timer := time.AfterFunc(timeout+replyGrace, func() {
+		a.stream.SendCancel(relay.CodeTimeout)
+		a.stream.Fail(relay.Errorf(relay.CodeTimeout, "no answer within %v", timeout))
+	})
+	defer timer.Stop()
+	for {
+		frame, err := a.stream.Head(context.Background())
+		if err != nil {
+			return nil, a.broken(err)
+		}
+		head, err := relay.DecodeReplyHead(frame.JSON)
+		if err != nil {
+			return nil, a.broken(relay.Wrap(relay.CodeStreamBroken, err, "the reply's head"))
+		}
+		switch {
+		case frame.Type == relay.FrameInform:
+			a.inform(head)
+		case head.Refusal != nil && frame.Type == relay.FrameWhole:
+			return nil, &failure{head.Refusal.Err(), relay.NotStarted}
+		case head.Failure != nil:
+			return nil, &failure{head.Failure.Err(), relay.Unknown}
+		default:
+			return a.response(frame, head)
+		}
+	}
+}
+
+// broken is what the stream's failure means for the caller.
+func (a *attempt) broken(err error) *failure {
+	e := *relay.AsError(err)
+	if e.Code == relay.CodeOutcomeUnknown || e.Code == relay.CodeRefusedUnverified {
+		a.t.directory.avoid(a.where.instance)
+	}
+	return &failure{&e, e.Code.Info().Outcome}
+}
+
+// inform passes a 1xx reply on to whoever traces the request, as net/http does.
+func (a *attempt) inform(head *relay.ReplyHead) {
+	if trace := httptrace.ContextClientTrace(a.call.ctx); trace != nil && trace.Got1xxResponse != nil {
+		if err := trace.Got1xxResponse(head.Status, textproto.MIMEHeader(head.Header)); err != nil {
+			a.stream.Fail(relay.Wrap(relay.CodeCanceled, err, "the caller refused an informational reply"))
+		}
+	}
+}
+
+// hint takes in what somebody who could not prove to be the worker says: an unsealed refusal, or a 503 as
+// CodeOutcomeUnknown. It decides nothing, but the caller need not wait for the whole timeout.
+func (a *attempt) hint(code relay.Code) {
+	if !a.hinted.CompareAndSwap(false, true) {
+		return
+	}
+	e := relay.Errorf(relay.CodeRefusedUnverified, "the answer %q came unsealed", string(code))
+	if code == relay.CodeOutcomeUnknown {
+		if a.t.cfg.TrustBroker {
+			a.t.directory.avoid(a.where.instance)
+			a.stream.Fail(relay.Errorf(relay.CodeNoWorker, "NATS says that worker %s is gone", a.where.id))
+			return
+		}
+		e = relay.Errorf(relay.CodeOutcomeUnknown, "NATS says that worker %s is gone, which nothing proves", a.where.id)
+		for _, after := range []time.Duration{250 * time.Millisecond, time.Second} {
+			time.AfterFunc(after, a.stream.Resend) // the same bytes: it may be reconnecting
+		}
+	}
+	a.t.directory.avoid(a.where.instance)
+	if a.call.repeatable() && a.t.hasOther(a.call.service, a.where.id) {
+		a.stream.Fail(e)
+		return
+	}
+	time.AfterFunc(hintGrace, func() { a.stream.Fail(e) })
+}
+
+// hasOther reports whether the service has another instance that is ready.
+func (t *Transport) hasOther(service, id string) bool {
+	_, all, _ := t.directory.candidates(service)
+	for _, c := range all {
+		if c.id != id && c.class == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// keepSlot leaves the slot to the caller of attempt, which may try elsewhere.
+func (a *attempt) keepSlot() { a.release = func() {} }
+
+// finish forgets the attempt.
+func (a *attempt) finish() {
+	a.once.Do(func() {
+		a.stop()
+		a.t.mu.Lock()
+		delete(a.t.live, a.stream.ID())
+		a.t.mu.Unlock()
+		a.where.inFlight.Add(-1)
+		a.stream.Close()
+		if a.body != nil {
+			_ = a.body.Close() // ends an upload that nobody reads any more
+		}
+		a.release()
+	})
+}

@@ -1,0 +1,138 @@
+package publisher
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// inlineBody is the longest body that is read before the request is sent: it then travels in one message with the head,
+// and can be sent again to another instance.
+const inlineBody = 32 << 10
+
+// call is one HTTP request on its way, over all its attempts.
+type call struct {
+	ctx     context.Context
+	request *http.Request
+	service string
+	token   relay.Token
+	tag     tag
+	head    relay.RequestHead // without subject, reply and time
+	whole   bool              // body holds all of it
+	body    []byte
+	stream  io.ReadCloser // the body, if it is not whole; nil once it has been used
+}
+
+// newCall checks the request and takes the token from it. It does not change the request.
+func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
+	c := &call{ctx: r.Context(), request: r, service: r.URL.Host}
+	if !t.directory.known(c.service) {
+		return nil, relay.Errorf(relay.CodeServiceUnknown, "service %q is not in the trust file (the URL's host is the service)", safeName(c.service))
+	}
+	if len(r.Header["Upgrade"]) > 0 {
+		return nil, relay.NewError(relay.CodeUpgradeUnsupported, "the request asks for an upgrade of the connection")
+	}
+	var err error
+	if c.token, err = tokenOf(r.Header, t.cfg.OpaqueTokens, t.cfg.Now()); err != nil {
+		return nil, relay.AsError(err)
+	}
+	c.tag = t.grants.tag(c.token)
+	timeout, err := t.timeout(r)
+	if err != nil {
+		return nil, relay.AsError(err)
+	}
+	h := r.Header.Clone()
+	if h == nil {
+		h = http.Header{}
+	}
+	relay.StripRequest(h)
+	c.head = relay.RequestHead{
+		Method: method(r), Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Header: h, TimeoutMS: max(1, timeout.Milliseconds()),
+		Trailer: slices.Sorted(maps.Keys(r.Trailer)),
+	}
+	if c.head.Path == "" {
+		c.head.Path = "/"
+	}
+	if err := c.head.Check(); err != nil {
+		return nil, relay.AsError(err)
+	}
+	if err := c.readBody(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func method(r *http.Request) string {
+	if r.Method == "" {
+		return http.MethodGet
+	}
+	return r.Method
+}
+
+// timeout is the least of the configured one or the request's own (Obo-Timeout, in seconds), and the context's.
+func (t *Transport) timeout(r *http.Request) (time.Duration, error) {
+	d := t.cfg.Timeout
+	if v := r.Header.Get(relay.HeaderTimeout); v != "" {
+		seconds, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(seconds >= 0.001 && seconds <= 86400) {
+			return 0, relay.NewError(relay.CodeBadRequest, relay.HeaderTimeout+" is not a number of seconds from 0.001 to 86400")
+		}
+		d = time.Duration(seconds * float64(time.Second))
+	}
+	if deadline, ok := r.Context().Deadline(); ok {
+		d = min(d, time.Until(deadline))
+	}
+	return d, nil
+}
+
+// readBody reads a small body of known length; of any other it only notes the length.
+func (c *call) readBody() *relay.Error {
+	r := c.request
+	switch {
+	case r.Body == nil || r.Body == http.NoBody:
+		c.whole = true
+		return nil
+	case r.ContentLength > 0 && r.ContentLength <= inlineBody && len(r.Trailer) == 0:
+		c.whole, c.head.Length = true, r.ContentLength
+		c.body = make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, c.body); err != nil {
+			return relay.Wrap(relay.CodeBadRequest, err, "the body is shorter than its Content-Length, or could not be read")
+		}
+		_ = r.Body.Close() // it has been read whole
+		return nil
+	}
+	c.stream = r.Body
+	c.head.Length = -1
+	if r.ContentLength > 0 {
+		c.head.Length = r.ContentLength
+	}
+	return nil
+}
+
+// takeStream returns the body for an attempt: the caller's own the first time, then new ones while the caller can make
+// them. False: it has been used up.
+func (c *call) takeStream() (io.ReadCloser, bool) {
+	if c.whole {
+		return nil, true
+	}
+	if body := c.stream; body != nil {
+		c.stream = nil
+		return body, true
+	}
+	if c.request.GetBody == nil {
+		return nil, false
+	}
+	body, err := c.request.GetBody()
+	return body, err == nil
+}
+
+// repeatable reports whether the request may be executed twice.
+func (c *call) repeatable() bool {
+	return relay.SafeMethod(c.head.Method) || c.head.Header.Get(relay.HeaderIdempotencyKey) != ""
+}

@@ -1,0 +1,114 @@
+package publisher
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// response makes the http.Response of a reply whose head has come.
+func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.Response, *failure) {
+	relay.StripReply(head.Header)
+	head.Header.Set(relay.HeaderOboID, a.stream.ID().String())
+	resp := &http.Response{
+		Status: strconv.Itoa(head.Status) + " " + http.StatusText(head.Status), StatusCode: head.Status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: head.Header, ContentLength: head.Length, Request: a.call.request,
+	}
+	if head.Length >= 0 && head.Status != http.StatusNoContent {
+		head.Header.Set("Content-Length", strconv.FormatInt(head.Length, 10))
+	}
+	if len(head.Trailer) > 0 {
+		resp.Trailer = http.Header{}
+		for _, name := range head.Trailer {
+			resp.Trailer[http.CanonicalHeaderKey(name)] = nil
+		}
+	}
+	if frame.Type == relay.FrameWhole {
+		if head.Length >= 0 && int64(len(frame.Body)) != head.Length && !a.bodyless(head.Status) {
+			return nil, a.broken(errReplyLength)
+		}
+		a.finish()
+		resp.Body = http.NoBody
+		if len(frame.Body) > 0 {
+			resp.Body = io.NopCloser(bytes.NewReader(frame.Body))
+		}
+		return resp, nil
+	}
+	length := head.Length
+	if a.bodyless(head.Status) {
+		length = -1
+	}
+	resp.Body = &replyBody{a: a, resp: resp, length: length}
+	return resp, nil
+}
+
+// bodyless reports whether a Content-Length describes a body that does not come.
+func (a *attempt) bodyless(status int) bool {
+	return a.call.head.Method == http.MethodHead || status == http.StatusNotModified || status == http.StatusNoContent
+}
+
+var errReplyLength = relay.NewError(relay.CodeStreamBroken, "the reply's body has another length than its head says")
+
+// replyBody is the body of a streamed reply. It is whole at io.EOF, or an error.
+type replyBody struct {
+	a      *attempt
+	resp   *http.Response
+	length int64 // declared, -1 = not known
+
+	mu   sync.Mutex // Read; Close may come at any time
+	read int64
+}
+
+func (b *replyBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, err := b.a.stream.Read(p)
+	b.read += int64(n)
+	if err == nil {
+		return n, nil
+	}
+	if err == io.EOF && b.length >= 0 && b.read != b.length {
+		err = errReplyLength
+	}
+	if err == io.EOF {
+		b.trailers()
+		b.a.finish()
+		return n, io.EOF
+	}
+	e := *relay.AsError(err)
+	e.RequestID = b.a.stream.ID().String()
+	b.a.finish()
+	return n, &e
+}
+
+func (b *replyBody) trailers() {
+	end := b.a.stream.Trailer()
+	if end == nil || len(end.Trailer) == 0 {
+		return
+	}
+	relay.StripTrailer(end.Trailer)
+	if b.resp.Trailer == nil {
+		b.resp.Trailer = http.Header{}
+	}
+	for name, values := range end.Trailer {
+		b.resp.Trailer[name] = values
+	}
+}
+
+// Close ends the request; if the body has not been read to its end the worker is told to stop.
+func (b *replyBody) Close() error {
+	b.a.abandon()
+	return nil
+}
+
+// abandon ends an attempt whose reply may not be complete.
+func (a *attempt) abandon() {
+	if a.stream.Err() == nil {
+		a.stream.SendCancel(relay.CodeCanceled)
+	}
+	a.finish()
+}

@@ -1,0 +1,107 @@
+package publisher
+
+import (
+	"net/http"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// maxAttempts is how many instances a request is tried at.
+const maxAttempts = 3
+
+// RoundTrip carries the request to a worker of the service that the URL's host names. A response is the handler's own;
+// every other end is a *relay.Error.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.roundTrip(r)
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close() // http.RoundTripper must close it; the request has failed anyway
+		}
+		return nil, err
+	}
+	return resp, nil
+}
+
+func (t *Transport) roundTrip(r *http.Request) (*http.Response, error) {
+	c, fault := t.newCall(r)
+	if fault != nil {
+		return nil, fault
+	}
+	select {
+	case t.slots <- struct{}{}:
+	default:
+		return nil, relay.Errorf(relay.CodePublisherBusy, "%d requests are under way, the limit", cap(t.slots))
+	}
+	release := func() { <-t.slots }
+	resp, fault := t.try(c, release)
+	if fault != nil {
+		release()
+		return nil, fault
+	}
+	return resp, nil
+}
+
+// try goes from instance to instance as far as PROTOCOL.md §10 allows. The slot is released by the response's end.
+func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) {
+	tried := map[string]bool{}
+	var last *failure
+	for len(tried) < maxAttempts {
+		if err := t.awaitConnection(c.ctx); err != nil {
+			return nil, last.or(err)
+		}
+		wait := last == nil || last.error.Code == relay.CodeWorkerDraining // its successor may be starting
+		where, err := t.find(c.ctx, c.service, c.tag, tried, wait)
+		if err != nil {
+			return nil, last.or(err)
+		}
+		body, ok := c.takeStream()
+		if !ok {
+			return nil, last.error
+		}
+		resp, f := t.attempt(c, where, body, release)
+		if f == nil {
+			return resp, nil
+		}
+		last = f
+		if !f.elsewhere(c) {
+			break
+		}
+		if f.outcome != relay.NotDelivered { // not delivered: the same instance may be tried again
+			tried[where.id] = true
+		}
+		t.log.Info("trying another worker", "request_id", f.error.RequestID, "service", c.service, "instance", where.id, "code", string(f.error.Code))
+	}
+	return nil, last.error
+}
+
+// failure is how an attempt ended without a response.
+type failure struct {
+	error   *relay.Error
+	outcome relay.Outcome
+}
+
+// or prefers what a worker or the network has said to "there is no other".
+func (f *failure) or(e *relay.Error) *relay.Error {
+	if f == nil || e.Code == relay.CodeCanceled {
+		return e
+	}
+	return f.error
+}
+
+// elsewhere reports whether the request may be tried at another instance.
+func (f *failure) elsewhere(c *call) bool {
+	switch f.outcome {
+	case relay.NotDelivered:
+		return f.error.Code == relay.CodeNATSUnavailable || f.error.Code == relay.CodeNoWorker
+	case relay.NotStarted:
+		return f.error.Code.Info().Elsewhere
+	}
+	if !c.repeatable() {
+		return false
+	}
+	switch f.error.Code {
+	case relay.CodeOutcomeUnknown, relay.CodeRefusedUnverified, relay.CodeStreamBroken, relay.CodeUpstreamFailed:
+		return true
+	}
+	return false
+}
