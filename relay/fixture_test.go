@@ -8,6 +8,8 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -216,4 +218,24 @@ func grantOf(t testing.TB, c GrantClaims) string {
 	}
 	inner := rawJWS("app ui", jwsHeaderOf("app ui", GrantTypeName+"+jwt"), string(payload))
 	return jwe{plaintext: inner}.seal(t, fixedInstanceKey(t, "instance"))
+}
+
+func replacePart(parts []string, i int, with string) string {
+	out := slices.Clone(parts)
+	out[i] = with
+	return strings.Join(out, ".")
+}
+
+// flipSpareBit changes a bit that base64 decoders ignore; not ok where the last character has none.
+func flipSpareBit(s string) (string, bool) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	if len(s)%4 == 0 {
+		return "", false
+	}
+	last := strings.IndexByte(alphabet, s[len(s)-1])
+	return s[:len(s)-1] + alphabet[last^1:last^1+1], true
+}
+
+func sortCases[T any](cases []T, name func(T) string) {
+	slices.SortStableFunc(cases, func(a, b T) int { return strings.Compare(name(a), name(b)) })
 }
