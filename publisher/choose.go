@@ -34,7 +34,7 @@ func (c candidate) load() float64 {
 	return float64(max(int64(c.said.InFlight), c.inFlight.Load())) / float64(c.said.Capacity)
 }
 
-// score ranks an instance for a token (rendezvous hashing). The tag is an HMAC, so its bytes are as good as random.
+// score ranks an instance for a token (rendezvous hashing). The tag is a keyed hash, so its bytes are as good as random.
 func score(t tag, instance string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(instance)) // never fails

@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"sync"
@@ -12,7 +11,7 @@ import (
 	"github.com/obo-relay/obo-relay/relay"
 )
 
-// tag stands for a token where it is compared or kept as a key: an HMAC under a key of this process.
+// tag stands for a token where it is compared or kept as a key: a hash under a key of this process, that leaves it nowhere.
 type tag [sha256.Size]byte
 
 // grantMargin: a grant this close to its end is replaced, so that it does not run out on the way.
@@ -35,7 +34,7 @@ type grantKey struct {
 type grantEntry struct {
 	mu      sync.Mutex // one caller makes it, the others wait
 	grant   *relay.Grant
-	compact string
+	compact []byte
 }
 
 func newGrants(c Config) (*grants, error) {
@@ -45,15 +44,15 @@ func newGrants(c Config) (*grants, error) {
 	return g, err
 }
 
-func (g *grants) tag(token relay.Token) (t tag) {
-	mac := hmac.New(sha256.New, g.tagKey[:])
-	mac.Write([]byte(token.Reveal()))
-	mac.Sum(t[:0])
-	return t
+func (g *grants) tag(token relay.Token) tag {
+	var keyed [len(g.tagKey) + relay.MaxToken]byte
+	n := copy(keyed[:], g.tagKey[:])
+	n += copy(keyed[n:], token.Reveal())
+	return sha256.Sum256(keyed[:n])
 }
 
 // get returns a grant of the token for the announced key, and its sealed form.
-func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*relay.Grant, string, error) {
+func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*relay.Grant, []byte, error) {
 	key := grantKey{t, a.Kid}
 	entry, ok := g.cache.Get(key)
 	if !ok {
@@ -70,10 +69,10 @@ func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*relay.Gr
 	}
 	grant, compact, err := relay.SealGrant(g.identity, g.app, a, token, now)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	entry.grant, entry.compact = grant, compact
-	return grant, compact, nil
+	entry.grant, entry.compact = grant, []byte(compact)
+	return grant, entry.compact, nil
 }
 
 // lifeLeft keeps a token in its last seconds from making a grant for every request.

@@ -50,23 +50,25 @@ func (t FrameType) final() bool   { return t == FrameWhole || t == FrameEnd }
 // FrameLimit is the largest plaintext of a frame on a server with that max_payload.
 func FrameLimit(maxPayload int64) int { return int(min(MaxFrame, maxPayload-frameReserve)) }
 
-// keySource derives the keys of the requests under one grant.
+// keySource derives the keys of the requests under one grant. The extract step of HKDF (RFC 5869 §2.2) is done once.
 type keySource struct {
-	secret [32]byte
-	gid    ID
+	prk [sha256.Size]byte
+	gid ID
 }
 
 func newKeySource(secret []byte, gid ID) *keySource {
-	k := &keySource{gid: gid}
-	copy(k.secret[:], secret)
-	return k
+	prk, err := hkdf.Extract(sha256.New, secret, nil)
+	if err != nil {
+		panic(err) // only for key sizes that FIPS mode refuses; a secret has 32 bytes
+	}
+	return &keySource{prk: [sha256.Size]byte(prk), gid: gid}
 }
 
-func (k *keySource) aead(salt []byte, label string, id ID) cipher.AEAD {
-	var info [len("obo/1 request") + 2*idBytes]byte
+func (k *keySource) aead(label string, id ID, salt []byte) cipher.AEAD {
+	var info [len("obo/1 request") + 2*idBytes + saltSize]byte
 	b := append(info[:0], label...)
-	b = append(append(b, k.gid[:]...), id[:]...)
-	key, err := hkdf.Key(sha256.New, k.secret[:], salt, string(b), 32)
+	b = append(append(append(b, k.gid[:]...), id[:]...), salt...)
+	key, err := hkdf.Expand(sha256.New, k.prk[:], string(b), 32)
 	if err != nil {
 		panic(err) // only for lengths over 255 hashes
 	}
@@ -81,9 +83,9 @@ func (k *keySource) aead(salt []byte, label string, id ID) cipher.AEAD {
 	return aead
 }
 
-func (k *keySource) request(id ID) cipher.AEAD { return k.aead(nil, "obo/1 request", id) }
+func (k *keySource) request(id ID) cipher.AEAD { return k.aead("obo/1 request", id, nil) }
 
-func (k *keySource) reply(id ID, salt []byte) cipher.AEAD { return k.aead(salt, "obo/1 reply", id) }
+func (k *keySource) reply(id ID, salt []byte) cipher.AEAD { return k.aead("obo/1 reply", id, salt) }
 
 func newSalt() (salt [saltSize]byte) {
 	_, _ = rand.Read(salt[:])

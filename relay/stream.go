@@ -35,7 +35,7 @@ type Stream struct {
 // Publish sends one payload. The frame type and, on a reply's head and end, the status are for hints.
 type Publish func(payload []byte, t FrameType, status int) error
 
-// StreamConfig configures a Stream. All members are required.
+// StreamConfig configures a Stream. All members but Request are required.
 type StreamConfig struct {
 	Role    Role // RoleApp sends the request, RoleService the reply
 	ID      ID
@@ -44,6 +44,7 @@ type StreamConfig struct {
 	Publish Publish
 	Budget  *Budget
 	Now     func() time.Time // monotonic
+	Request HeadFrame        // a worker's: what OpenRequest returned, which saves deriving its key again
 }
 
 // NewStream starts a stream. The context's end fails it with the context's cause.

@@ -56,7 +56,9 @@ func (r *receiver) init(s *Stream) {
 	r.asked = -resendPause
 	r.ready = make(chan struct{}, 1)
 	if s.cfg.Role == RoleService {
-		r.aead = s.cfg.Grant.keys.request(s.cfg.ID)
+		if r.aead = s.cfg.Request.aead; r.aead == nil {
+			r.aead = s.cfg.Grant.keys.request(s.cfg.ID)
+		}
 		r.next, r.phase = 1, inBody // admission has opened frame 0
 	}
 }
@@ -261,6 +263,8 @@ type HeadFrame struct {
 	Type FrameType // FrameInform, FrameHead or FrameWhole
 	JSON []byte
 	Body []byte
+
+	aead cipher.AEAD // of a request, for the Stream that goes on with it
 }
 
 // Head waits for the reply's head, or for a 1xx before it. The body part is then read by Read.
@@ -276,7 +280,7 @@ func (s *Stream) Head(ctx context.Context) (HeadFrame, error) {
 		head, body, err := splitHead(f.Body)
 		if err == nil {
 			s.in.rest, s.in.over = body, f.Type == FrameWhole
-			return HeadFrame{f.Type, head, body}, nil
+			return HeadFrame{Type: f.Type, JSON: head, Body: body}, nil
 		}
 	}
 	s.Fail(NewError(CodeStreamBroken, "the other side sent something else where a head belongs"))

@@ -201,8 +201,8 @@ func raise[T int64 | uint64, A interface {
 	}
 }
 
-// SetGrant gives a publisher's stream the sealed grant that goes in front of frame 0.
-func (s *Stream) SetGrant(compact string) { s.out.grant = []byte(compact) }
+// SetGrant gives a publisher's stream the sealed grant that goes in front of frame 0. It is only read.
+func (s *Stream) SetGrant(compact []byte) { s.out.grant = compact }
 
 // SendHead sends the head (from EncodeHead) with the first bytes of the body; whole says that the body ends here. The
 // body part may have at most HeadRoom bytes. For a publisher's stream an error means that nothing was published.

@@ -22,13 +22,13 @@ type admission struct {
 	replay  *replayCache
 	now     func() time.Time
 	trust   atomic.Pointer[relay.Trust]
-	grants  *lru.Cache[string, *relay.Grant] // by the exact bytes received
-	opening singleflight.Group               // one signature check for many requests under one new grant
-	dear    chan struct{}                    // bounds public-key work to the number of processors
+	grants  *lru.Cache[grantTail, *openedGrant]
+	opening singleflight.Group // one signature check for many requests under one new grant
+	dear    chan struct{}      // bounds public-key work to the number of processors
 }
 
 func newAdmission(c Config, keys *keyring) (*admission, error) {
-	grants, err := lru.New[string, *relay.Grant](c.GrantCache)
+	grants, err := lru.New[grantTail, *openedGrant](c.GrantCache)
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +38,14 @@ func newAdmission(c Config, keys *keyring) (*admission, error) {
 	}
 	a.trust.Store(c.Trust)
 	return a, nil
+}
+
+// grantTail finds a kept grant: the last bytes of a sealed one, its GCM tag among them. A hit also compares all of it.
+type grantTail [64]byte
+
+type openedGrant struct {
+	*relay.Grant
+	compact string // the exact bytes received
 }
 
 // setTrust puts another trust file in force and forgets every grant opened under the old one.
@@ -58,6 +66,7 @@ func (a *admission) reset() error {
 type admitted struct {
 	grant *relay.Grant
 	head  *relay.RequestHead
+	frame relay.HeadFrame
 	body  []byte
 	whole bool
 	fault *relay.Error // the head is authentic but breaks a rule: to be refused, sealed
@@ -65,12 +74,12 @@ type admitted struct {
 
 // admit opens one message on a req subject. Its error may be answered unsealed with its code, and is for the log.
 func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *relay.Error) {
-	compact, frame, err := splitRequest(m.Data)
+	sealed, frame, err := splitRequest(m.Data)
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "message")
 	}
 	now := a.now()
-	grant, err := a.grant(compact, from.App, now)
+	grant, err := a.grant(sealed, from.App, now)
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "refused before it was opened")
 	}
@@ -92,7 +101,7 @@ func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *r
 	if err := a.replay.burn(burnKey{grant.Gid, reply.ID}, time.UnixMilli(head.IssuedAt), now); err != nil {
 		return nil, err
 	}
-	out := &admitted{grant: grant, head: head, body: opened.Body, whole: opened.Type == relay.FrameWhole}
+	out := &admitted{grant: grant, head: head, frame: opened, body: opened.Body, whole: opened.Type == relay.FrameWhole}
 	if err := head.Check(); err != nil {
 		out.fault = relay.AsError(err)
 	}
@@ -100,27 +109,29 @@ func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *r
 }
 
 // splitRequest parts a req payload into grant and frame.
-func splitRequest(b []byte) (grant string, frame []byte, err error) {
+func splitRequest(b []byte) (grant, frame []byte, err error) {
 	if len(b) < 2 {
-		return "", nil, errors.New("too short")
+		return nil, nil, errors.New("too short")
 	}
 	n := int(binary.BigEndian.Uint16(b))
-	if n == 0 || n > relay.MaxGrant || len(b) < 2+n {
-		return "", nil, errors.New("the grant's length does not fit")
+	if n < len(grantTail{}) || n > relay.MaxGrant || len(b) < 2+n {
+		return nil, nil, errors.New("the grant's length does not fit")
 	}
-	return string(b[2 : 2+n]), b[2+n:], nil
+	return b[2 : 2+n], b[2+n:], nil
 }
 
 // grant returns the opened grant, from the cache if it still holds.
-func (a *admission) grant(compact, app string, now time.Time) (*relay.Grant, error) {
+func (a *admission) grant(sealed []byte, app string, now time.Time) (*relay.Grant, error) {
 	opener := relay.Opener{Service: a.service, Trust: a.trust.Load(), Key: a.keys.get, Opaque: a.opaque}
-	if g, ok := a.grants.Get(compact); ok {
-		if err := opener.Usable(g, app, now); err != nil {
-			a.grants.Remove(compact)
+	tail := grantTail(sealed[len(sealed)-len(grantTail{}):])
+	if g, ok := a.grants.Get(tail); ok && g.compact == string(sealed) {
+		if err := opener.Usable(g.Grant, app, now); err != nil {
+			a.grants.Remove(tail)
 			return nil, err
 		}
-		return g, nil
+		return g.Grant, nil
 	}
+	compact := string(sealed)
 	g, err, _ := a.opening.Do(app+" "+compact, func() (any, error) {
 		a.dear <- struct{}{}
 		defer func() { <-a.dear }()
@@ -128,9 +139,9 @@ func (a *admission) grant(compact, app string, now time.Time) (*relay.Grant, err
 		if err != nil {
 			return nil, err
 		}
-		a.grants.Add(compact, g)
+		a.grants.Add(tail, &openedGrant{g, compact})
 		if a.trust.Load() != opener.Trust { // replaced meanwhile: what was opened under the old one must not stay
-			a.grants.Remove(compact)
+			a.grants.Remove(tail)
 		}
 		return g, nil
 	})

@@ -29,7 +29,7 @@ func CallFrom(ctx context.Context) (Call, bool) {
 
 // newRequest makes the http.Request that the handler sees from a checked head. It carries the headers that the platform
 // itself would have set, from the worker's own knowledge and never from the message.
-func newRequest(ctx context.Context, a *admitted, call Call, user *User, identity IdentityHeaders, body io.ReadCloser) (*http.Request, error) {
+func newRequest(ctx context.Context, a *admitted, call Call, user *User, identity IdentityHeaders) (*http.Request, error) {
 	target := a.head.Path
 	if a.head.Query != "" {
 		target += "?" + a.head.Query
@@ -55,7 +55,7 @@ func newRequest(ctx context.Context, a *admitted, call Call, user *User, identit
 	}
 	r := &http.Request{
 		Method: a.head.Method, URL: u, RequestURI: target, Header: h, Host: call.Service, RemoteAddr: call.App,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: a.head.Length, Body: body,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: a.head.Length,
 	}
 	if len(a.head.Trailer) > 0 {
 		r.Trailer = http.Header{}
@@ -82,7 +82,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	switch {
 	case b.length >= 0 && b.read > b.length, err == io.EOF && b.length >= 0 && b.read < b.length:
 		return n, relay.Wrap(relay.CodeStreamBroken, errLength, "body")
-	case err == io.EOF && b.request != nil && b.request.Trailer != nil:
+	case err == io.EOF && b.request.Trailer != nil:
 		if end := b.stream.Trailer(); end != nil {
 			relay.StripTrailer(end.Trailer)
 			for name := range b.request.Trailer {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,9 +27,11 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	control := w.subjects.Control(from.Service, from.Instance, from.App, reply.ID)
 	stream := relay.NewStream(context.Background(), relay.StreamConfig{
 		Role: relay.RoleService, ID: reply.ID, Grant: a.grant, Limit: relay.FrameLimit(w.nc.MaxPayload()),
-		Budget: w.budget, Now: w.cfg.Now, Publish: w.publisher(m.Reply, control, reply.ID),
+		Budget: w.budget, Now: w.cfg.Now, Publish: w.publisher(m.Reply, control, reply.ID), Request: a.frame,
 	})
-	stream.Preload(a.body, a.whole)
+	if !a.whole {
+		stream.Preload(a.body, false)
+	}
 	x.admit(stream)
 
 	start := w.cfg.Now()
@@ -125,19 +128,12 @@ func (e *exchangeRun) check() *relay.Error {
 
 // dispatch runs the handler.
 func (e *exchangeRun) dispatch(ctx context.Context, user *User) {
-	body := &requestBody{stream: e.stream, length: e.a.head.Length}
-	r, err := newRequest(ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders, body)
+	r, err := newRequest(ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders)
 	if err != nil {
 		e.logFault(e.response.refuse(relay.AsError(err)))
 		return
 	}
-	body.request = r
-	if e.w.cfg.MaxBody > 0 {
-		r.Body = http.MaxBytesReader(e.response, body, e.w.cfg.MaxBody)
-	}
-	if e.a.whole && len(e.a.body) == 0 {
-		r.Body, r.ContentLength = http.NoBody, 0
-	}
+	r.Body = e.body(r)
 	defer func() {
 		if p := recover(); p != nil {
 			e.panicked(p)
@@ -146,6 +142,22 @@ func (e *exchangeRun) dispatch(ctx context.Context, user *User) {
 		e.logFault(e.response.finish())
 	}()
 	e.w.cfg.Handler.ServeHTTP(e.response, r)
+}
+
+// body is what the handler reads: the bytes that came with the head if that is all, else the stream.
+func (e *exchangeRun) body(r *http.Request) io.ReadCloser {
+	if e.a.whole {
+		r.ContentLength = int64(len(e.a.body))
+		if len(e.a.body) == 0 {
+			return http.NoBody
+		}
+		return io.NopCloser(bytes.NewReader(e.a.body))
+	}
+	body := &requestBody{stream: e.stream, length: e.a.head.Length, request: r}
+	if most := e.w.cfg.MaxBody; most > 0 {
+		return http.MaxBytesReader(e.response, body, most)
+	}
+	return body
 }
 
 // panicked ends the request of a handler that died. The panic's value may hold anything of the request, so only its type
