@@ -158,9 +158,10 @@ func (u *User) identity(source string) (value string, fits bool) {
 	case sourceDisplayName:
 		value = percentEncode(u.DisplayName)
 	default:
-		if u.ID != "" {
-			value = u.ID + strings.TrimPrefix(source, sourceID)
+		if plainValue(u.ID) {
+			return u.ID + strings.TrimPrefix(source, sourceID), true
 		}
+		value = u.ID
 	}
 	return value, value == "" || plainValue(value)
 }

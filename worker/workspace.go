@@ -154,6 +154,8 @@ func newTransport() *http.Transport {
 		TLSHandshakeTimeout: 5 * time.Second, ExpectContinueTimeout: time.Second,
 		MaxIdleConns: 64, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
+		// Notice a connection that died behind a NAT before a person's request waits for it.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }
 
@@ -214,7 +216,7 @@ func checkToken(token relay.Token, now time.Time) error {
 	switch {
 	case token.IsZero():
 		return relay.NewError(relay.CodeTokenMissing, "there is no access token")
-	case token.ExpiredAt(now.Add(-relay.Leeway)):
+	case !token.Opaque() && now.Sub(token.Expiry()) > relay.Leeway:
 		return relay.Errorf(relay.CodeTokenExpired, "the access token expired at %s", token.Expiry().UTC().Format(time.RFC3339))
 	}
 	return nil
@@ -486,12 +488,12 @@ func missingScopes(token relay.Token, message string, header http.Header) (strin
 	return "one of the scopes " + strings.Join(names, ", "), true
 }
 
-var requestID = regexp.MustCompile(`^[0-9A-Za-z-]{8,64}$`)
+var workspaceRequestID = regexp.MustCompile(`^[0-9A-Za-z-]{8,64}$`)
 
 // workspaceRequest is the workspace's own id of a call, for its support.
 func workspaceRequest(token relay.Token, header http.Header) string {
 	for _, name := range []string{"X-Databricks-Request-Id", "X-Request-Id"} {
-		if id := header.Get(name); requestID.MatchString(id) && !echoes(token, id) {
+		if id := header.Get(name); workspaceRequestID.MatchString(id) && !echoes(token, id) {
 			return " (workspace request " + id + ")"
 		}
 	}
