@@ -1,0 +1,328 @@
+package relay
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/nats-io/nkeys"
+)
+
+// Settings are the flags that both sides share. The commands embed it and fill it with kong, whose tags the fields bear;
+// with kong.DefaultEnvars("OBO") the flag --key-file is the variable OBO_KEY_FILE too. A flag that names a file has a twin
+// that holds the content.
+type Settings struct {
+	KitFile   string `name:"kit-file" placeholder:"FILE" help:"This side's whole configuration in one file, as obo init writes it. Each other flag beats what the kit says."`
+	Kit       string `name:"kit" placeholder:"JSON" help:"The kit itself: meant for the environment, since a command line can be seen by others."`
+	KeyFile   string `name:"key-file" placeholder:"FILE" help:"Private identity key of this side, readable by its owner only."`
+	Key       string `name:"key" placeholder:"JWK" help:"The identity key itself: meant for the environment."`
+	TrustFile string `name:"trust-file" placeholder:"FILE" help:"Public identity keys of the other side. Read again when it changes."`
+	Trust     string `name:"trust" placeholder:"JSON" help:"The trust file's content."`
+	NATSSettings
+	Hints Hints `name:"hints" default:"full" help:"Clear NATS headers for people with the nats CLI: full (id, method, path, status, traceparent), minimal (id, status) or none."`
+}
+
+// NATSSettings are the flags that say how to reach NATS.
+type NATSSettings struct {
+	NATS            string `name:"nats" placeholder:"URL" help:"NATS server: nats, tls, ws or wss; several with commas between."`
+	NKeyFile        string `name:"nkey-file" placeholder:"FILE" help:"Seed of the NATS user, readable by its owner only."`
+	NKey            string `name:"nkey" placeholder:"SEED" help:"The seed itself: meant for the environment."`
+	CredsFile       string `name:"creds-file" placeholder:"FILE" help:"Credentials of a NATS user with a JWT, instead of the nkey."`
+	SubjectPrefix   string `name:"subject-prefix" placeholder:"PREFIX" help:"Put before obo.v1 in every subject, so that several environments share a server."`
+	NATSCAFile      string `name:"nats-ca-file" placeholder:"FILE" help:"Certificate authority of the NATS server, PEM. Default: the system's."`
+	NATSCertFile    string `name:"nats-cert-file" placeholder:"FILE" help:"Client certificate for mutual TLS with NATS, PEM."`
+	NATSCertKeyFile string `name:"nats-cert-key-file" placeholder:"FILE" help:"Private key of that certificate, PEM, readable by its owner only."`
+	NATSTLSFirst    bool   `name:"nats-tls-first" help:"Begin with the TLS handshake, as a server with handshake_first expects."`
+}
+
+// LogSettings are the flags of a command's log.
+type LogSettings struct {
+	LogFormat string     `name:"log-format" enum:"text,json" default:"text" help:"Form of the log on standard error, one line an event: text or json."`
+	LogLevel  slog.Level `name:"log-level" default:"info" help:"Least level that is logged: debug, info, warn or error."`
+}
+
+// Side is one side's configuration, checked.
+type Side struct {
+	Name      string // the kit's, empty without one
+	Identity  Identity
+	Trust     *Trust
+	TrustFile string // the file that the trust came from, empty if none or a kit
+	Connect   ConnectConfig
+	Prefix    string
+	Hints     Hints
+
+	watched    string // file to watch, empty for none
+	parseTrust func([]byte) (*Trust, error)
+}
+
+// Load reads what the settings name. It reports all faults at once, each on a line of its own with the flag, the
+// variable and what to do, and none with a secret.
+func (s *Settings) Load(role Role) (*Side, error) {
+	l := &loader{role: role}
+	l.loadKit(s.KitFile, s.Kit)
+	side := &Side{Identity: l.identity(s.KeyFile, s.Key), Hints: s.Hints}
+	l.trust(s.TrustFile, s.Trust, side)
+	if side.watched == "" && s.TrustFile == "" && s.Trust == "" && s.KitFile != "" {
+		side.watched = s.KitFile
+		side.parseTrust = func(data []byte) (*Trust, error) {
+			kit, err := ParseKit(data, role)
+			if err != nil {
+				return nil, err
+			}
+			return kit.Trust.Trust()
+		}
+	}
+	side.Connect, side.Prefix = s.connect(l)
+	if err := s.Hints.Validate(); err != nil {
+		l.fault("hints", "%v", err)
+	}
+	if l.kit != nil {
+		side.Name = l.kit.Name
+	}
+	return side, errors.Join(l.faults...)
+}
+
+// Load is Settings.Load for a command that is no side of its own: without a kit.
+func (s *NATSSettings) Load() (ConnectConfig, Subjects, error) {
+	l := &loader{}
+	c, prefix := s.connect(l)
+	subjects, _ := NewSubjects(prefix) // a fault is among l's
+	return c, subjects, errors.Join(l.faults...)
+}
+
+// loader collects faults while it reads.
+type loader struct {
+	role     Role
+	kit      *Kit
+	kitGiven bool   // perhaps a faulty one, so that nothing is missing because of it
+	kitFrom  string // the flag of the kit
+	faults   []error
+}
+
+// fault notes a fault of a flag, on one line.
+func (l *loader) fault(flag, format string, args ...any) {
+	text := flagName(flag) + ": " + fmt.Errorf(format, args...).Error()
+	l.faults = append(l.faults, errors.New(strings.ReplaceAll(text, "\n", "; ")))
+}
+
+// flagName is "--key-file (OBO_KEY_FILE)".
+func flagName(flag string) string {
+	return "--" + flag + " (OBO_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) + ")"
+}
+
+// twin reads a file or takes the content that was given instead. from is the flag that it came from, empty if none was
+// given or it could not be read.
+func (l *loader) twin(flag, file, content string, read func(string) ([]byte, error)) (data []byte, from string) {
+	switch {
+	case file != "" && content != "":
+		l.fault(flag, "the content is given, and a file too with %s: unset one of them", flagName(flag+"-file"))
+	case content != "":
+		return []byte(content), flag
+	case file != "":
+		data, err := read(file)
+		if err != nil {
+			l.fault(flag+"-file", "%w%s", err, hintOf(err))
+			return nil, ""
+		}
+		return data, flag + "-file"
+	}
+	return nil, ""
+}
+
+// hintOf is what to do about a file that cannot be read.
+func hintOf(err error) string {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return ": correct the path, or make the file with obo init"
+	case errors.Is(err, os.ErrPermission):
+		return ": let the user that runs this read it"
+	}
+	return ""
+}
+
+func (l *loader) loadKit(file, content string) {
+	l.kitGiven = file != "" || content != ""
+	data, from := l.twin("kit", file, content, ReadSecretFile)
+	if from == "" {
+		return
+	}
+	kit, err := ParseKit(data, l.role)
+	if err != nil {
+		l.fault(from, "%w", err)
+		return
+	}
+	l.kit, l.kitFrom = kit, from
+}
+
+// missing notes that nothing says what is needed.
+func (l *loader) missing(flag, what string) {
+	if !l.kitGiven {
+		l.fault(flag+"-file", "no %s: name the file, or set OBO_%s to its content, or OBO_KIT to a whole kit (obo init makes them)", what, strings.ToUpper(flag))
+	}
+}
+
+func (l *loader) identity(file, content string) (id Identity) {
+	data, from := l.twin("key", file, content, ReadSecretFile)
+	var err error
+	switch {
+	case from != "":
+		if id, err = ParseIdentity(data); err != nil {
+			l.fault(from, "%w", err)
+		}
+	case file != "" || content != "":
+	case l.kit != nil:
+		id, _ = l.kit.Key.Identity() // ParseKit has checked it
+	default:
+		l.missing("key", "identity key")
+	}
+	return id
+}
+
+func (l *loader) trust(file, content string, side *Side) {
+	data, from := l.twin("trust", file, content, os.ReadFile)
+	var err error
+	switch {
+	case from != "":
+		if side.Trust, err = ParseTrust(data); err != nil {
+			l.fault(from, "%w", err)
+		}
+		l.checkPartners(from, side.Trust)
+		if content == "" {
+			side.TrustFile, side.watched, side.parseTrust = file, file, ParseTrust
+		}
+	case file != "" || content != "":
+	case l.kit != nil:
+		side.Trust, _ = l.kit.Trust.Trust() // ParseKit has checked it
+		l.checkPartners(l.kitFrom, side.Trust)
+	default:
+		l.missing("trust", "trust file")
+	}
+}
+
+// checkPartners wants somebody to talk to.
+func (l *loader) checkPartners(from string, t *Trust) {
+	switch {
+	case t == nil:
+	case l.role == RoleService && len(t.Names(RoleApp)) == 0:
+		l.fault(from, "the trust names no app, so nobody could call this service: add the app's public key, or see whether it is the other side's file")
+	case l.role == RoleApp && len(t.Names(RoleService)) == 0:
+		l.fault(from, "the trust names no service, so no worker could be believed: add the service's public key, or see whether it is the other side's file")
+	}
+}
+
+// connect reads and checks everything about NATS.
+func (s *NATSSettings) connect(l *loader) (ConnectConfig, string) {
+	c := ConnectConfig{URL: s.NATS, CredsFile: s.CredsFile, TLSFirst: s.NATSTLSFirst}
+	prefix := s.SubjectPrefix
+	if l.kit != nil {
+		c.URL = firstOf(c.URL, l.kit.NATS)
+		prefix = firstOf(prefix, l.kit.SubjectPrefix)
+	}
+	if c.URL != "" {
+		if err := (ConnectConfig{URL: c.URL}).Validate(); err != nil {
+			l.fault("nats", "%w: want for example nats://127.0.0.1:4222", err)
+		}
+	} else if !l.kitGiven || l.kit != nil {
+		l.fault("nats", "no NATS server: give its URL, for example nats://127.0.0.1:4222")
+	}
+	if _, err := NewSubjects(prefix); err != nil {
+		l.fault("subject-prefix", "%w", err)
+	}
+	c.NKeySeed = s.user(l)
+	s.tls(l, &c)
+	return c, prefix
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// user reads the seed of the NATS user. None at all is no fault: some servers want a certificate or a password instead.
+func (s *NATSSettings) user(l *loader) string {
+	seed, from := l.twin("nkey", s.NKeyFile, s.NKey, ReadSecretFile)
+	given := s.NKeyFile != "" || s.NKey != ""
+	if s.CredsFile != "" {
+		if given {
+			l.fault("creds-file", "an nkey is given too with %s or %s: unset one of them", flagName("nkey-file"), flagName("nkey"))
+		}
+		if _, err := ReadSecretFile(s.CredsFile); err != nil {
+			l.fault("creds-file", "%w%s", err, hintOf(err))
+		}
+		return ""
+	}
+	if !given && l.kit != nil {
+		seed, from = []byte(l.kit.NKey), l.kitFrom
+	}
+	trimmed := strings.TrimSpace(string(seed))
+	if from == "" || !given && trimmed == "" { // a kit without a seed
+		return ""
+	}
+	if !validSeed(trimmed) {
+		l.fault(from, "the nkey is not the seed of a NATS user (SU…, as obo init writes it)")
+		return ""
+	}
+	return trimmed
+}
+
+func validSeed(seed string) bool {
+	pair, err := nkeys.FromSeed([]byte(seed))
+	if err != nil {
+		return false
+	}
+	defer pair.Wipe()
+	public, err := pair.PublicKey()
+	return err == nil && nkeys.IsValidPublicUserKey(public)
+}
+
+func (s *NATSSettings) tls(l *loader, c *ConnectConfig) {
+	c.CAFile, c.CertFile, c.KeyFile = s.NATSCAFile, s.NATSCertFile, s.NATSCertKeyFile
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			l.fault("nats-ca-file", "%w%s", err, hintOf(err))
+		} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			l.fault("nats-ca-file", "%s holds no certificate in PEM", c.CAFile)
+		}
+	}
+	switch {
+	case c.CertFile == "" && c.KeyFile == "":
+	case c.KeyFile == "":
+		l.fault("nats-cert-key-file", "the private key of %s is missing", flagName("nats-cert-file"))
+	case c.CertFile == "":
+		l.fault("nats-cert-file", "the certificate of %s is missing", flagName("nats-cert-key-file"))
+	default:
+		if _, err := ReadSecretFile(c.KeyFile); err != nil {
+			l.fault("nats-cert-key-file", "%w%s", err, hintOf(err))
+		} else if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
+			l.fault("nats-cert-file", "%w", err)
+		}
+	}
+}
+
+// Logger returns the log.
+func (s LogSettings) Logger(w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: s.LogLevel}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// Report writes the reasons why a command ends, one a line: those of an errors.Join, say.
+func (s LogSettings) Report(w io.Writer, command string, err error) {
+	for fault := range strings.SplitSeq(err.Error(), "\n") {
+		if s.LogFormat == "json" {
+			s.Logger(w).Error(command + ": " + fault)
+			continue
+		}
+		fmt.Fprintln(w, command+": ERROR:", fault)
+	}
+}
