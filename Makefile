@@ -1,0 +1,54 @@
+# obo-relay: `make` alone lists the targets.
+
+GO        ?= go
+GOFLAGS   ?=
+BIN       := bin
+LDFLAGS   := -s -w
+TOOL      := $(GO) tool -modfile=deploy/tools/go.mod
+COMMANDS  := ./publisher/cmd/obo-publisher ./worker/cmd/obo-worker ./deploy/cmd/obo-broker ./deploy/cmd/obo
+FUZZTIME  ?= 20s
+BENCHTIME ?= 9x
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## static binaries in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(COMMANDS)
+	@ls -l $(BIN) | awk 'NR > 1 { printf "  %-14s %5.1f MB\n", $$NF, $$5 / 1e6 }'
+
+.PHONY: demo
+demo: ## the whole story on this machine, checked line by line, in a few seconds
+	@$(GO) run ./deploy/cmd/obo demo
+
+.PHONY: up
+up: ## the same, staying, with a page to click through
+	@$(GO) run ./deploy/cmd/obo up
+
+.PHONY: test
+test: ## every test
+	$(GO) test ./...
+
+.PHONY: race
+race: ## every test under the race detector (needs a C compiler)
+	$(GO) test -race ./...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (20s)
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+	  done; done
+
+.PHONY: bench
+bench: ## the relay beside bare NATS in one run, as ratios
+	$(GO) test ./deploy/bench -run '^$$' -bench Library -benchtime $(BENCHTIME)
+
+.PHONY: verify
+verify: ## formatting, vet, staticcheck, tidiness, and what may import what
+	@test -z "$$(gofmt -l .)" || { echo "gofmt -l:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) mod tidy -diff
+	$(GO) test -count=1 ./deploy/verify
