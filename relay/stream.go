@@ -101,7 +101,10 @@ func (s *Stream) Tick() {
 		s.Fail(Errorf(CodeStreamBroken, "a frame of the other side was lost and could not be had again within %v", Silence))
 		return
 	}
-	if s.out.sinceControl() >= KeepAlive {
+	switch {
+	case s.in.askAgain():
+		s.sendCredit(true)
+	case s.out.sinceControl() >= KeepAlive:
 		s.sendCredit(!s.in.progressed())
 	}
 }

@@ -140,8 +140,7 @@ func (r *receiver) takeOrdered(f Frame) error {
 		if !r.gap {
 			r.gap, r.gapSince = true, now
 		}
-		if now-r.asked >= resendPause {
-			r.asked = now
+		if r.ask(now) {
 			go r.s.sendCredit(true)
 		}
 		return errDropped
@@ -182,6 +181,22 @@ func (r *receiver) follows(t FrameType) bool {
 		return false
 	}
 	return true
+}
+
+// ask reports whether it is time to ask for a resend; the caller holds mu.
+func (r *receiver) ask(now time.Duration) bool {
+	if !r.gap || now-r.asked < resendPause {
+		return false
+	}
+	r.asked = now
+	return true
+}
+
+// askAgain is ask for a gap that no later frame reminds of: the sender may be waiting for credit.
+func (r *receiver) askAgain() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ask(r.s.elapsed())
 }
 
 // missing is how long the next ordered frame has been missing, by the evidence of a later one.
