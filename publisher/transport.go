@@ -116,7 +116,7 @@ func (t *Transport) subscribe(nc *nats.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := replies.SetPendingLimits(1<<20, 256<<20); err != nil {
+	if err := replies.SetPendingLimits(1<<18, 64<<20); err != nil {
 		return err
 	}
 	for _, service := range t.Services() {

@@ -68,6 +68,7 @@ func newRequest(ctx context.Context, a *admitted, call Call, user *User, identit
 
 // requestBody is the body of a relayed request. It is whole at io.EOF, or an error.
 type requestBody struct {
+	ctx     context.Context
 	stream  *relay.Stream
 	length  int64 // declared, -1 = not known
 	read    int64
@@ -77,7 +78,7 @@ type requestBody struct {
 var errLength = errors.New("the request's body has another length than its head says")
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	n, err := b.stream.Read(p)
+	n, err := b.stream.ReadContext(b.ctx, p)
 	b.read += int64(n)
 	switch {
 	case b.length >= 0 && b.read > b.length, err == io.EOF && b.length >= 0 && b.read < b.length:

@@ -13,6 +13,7 @@ type exchange struct {
 
 	mu      sync.Mutex    // orders Deliver: frames that came before the stream existed go first
 	stream  *relay.Stream // nil until the request is admitted
+	run     *exchangeRun  // nil before and after the handler's time
 	pending [][]byte      // frames on ctl that overtook the admission
 	waiting int           // bytes in pending
 }
@@ -44,14 +45,31 @@ func (x *exchange) deliver(b []byte) error {
 }
 
 // admit gives the exchange its stream and the frames that have been waiting for it.
-func (x *exchange) admit(s *relay.Stream) {
+func (x *exchange) admit(s *relay.Stream, run *exchangeRun) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.stream = s
+	x.stream, x.run = s, run
 	for _, b := range x.pending {
 		_ = s.Deliver(b)
 	}
 	x.pending = nil
+}
+
+// interrupt breaks off a request that is under way.
+func (x *exchange) interrupt(cause *relay.Error) {
+	x.mu.Lock()
+	run := x.run
+	x.mu.Unlock()
+	if run != nil {
+		run.interrupt(cause)
+	}
+}
+
+// done notes that the handler's time is over.
+func (x *exchange) done() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.run = nil
 }
 
 // exchanges are the requests that this worker knows: those under way, and those whose finished reply is kept for a resend.
@@ -170,27 +188,25 @@ func (e *exchanges) streams() []*relay.Stream {
 	return out
 }
 
-// tick keeps the requests under way alive, and forgets old replies.
-func (e *exchanges) tick(now time.Duration) {
-	e.sweep(now)
+// underWay lists the exchanges whose handler has not ended.
+func (e *exchanges) underWay() []*exchange {
 	e.mu.Lock()
-	kept := make(map[*exchange]bool, len(e.finished))
-	for _, f := range e.finished {
-		kept[f.x] = true
-	}
-	var live []*relay.Stream
+	defer e.mu.Unlock()
+	var out []*exchange
 	for _, x := range e.all {
-		if kept[x] {
-			continue
-		}
 		x.mu.Lock()
-		if x.stream != nil {
-			live = append(live, x.stream)
+		if x.run != nil {
+			out = append(out, x)
 		}
 		x.mu.Unlock()
 	}
-	e.mu.Unlock()
-	for _, s := range live {
-		s.Tick()
+	return out
+}
+
+// tick keeps the requests under way alive, and forgets old replies.
+func (e *exchanges) tick(now time.Duration) {
+	e.sweep(now)
+	for _, x := range e.underWay() {
+		x.stream.Tick()
 	}
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -18,6 +19,7 @@ import (
 // response is the http.ResponseWriter of one request. A reply that is small and ends before it is flushed becomes one
 // frame; any other becomes a head, data as the handler flushes or fills the buffer, and an end.
 type response struct {
+	ctx      context.Context // the handler's: its end unblocks a write that waits for credit
 	stream   *relay.Stream
 	method   string
 	onHead   func() // the first byte of the reply head is about to leave
@@ -43,8 +45,8 @@ var (
 // bufferSize is how much of a reply waits for a flush or the end: with its head it fits into one frame.
 const bufferSize = 32 << 10
 
-func newResponse(stream *relay.Stream, method string, onHead func()) *response {
-	return &response{stream: stream, method: method, onHead: onHead, header: http.Header{}, length: -1}
+func newResponse(ctx context.Context, stream *relay.Stream, method string, onHead func()) *response {
+	return &response{ctx: ctx, stream: stream, method: method, onHead: onHead, header: http.Header{}, length: -1}
 }
 
 // Header returns the reply's header, as http.ResponseWriter does.
@@ -109,7 +111,7 @@ func (w *response) Write(p []byte) (int, error) {
 	if err := w.flush(); err != nil {
 		return 0, err
 	}
-	return w.stream.WriteData(w.stream.Context(), p)
+	return w.stream.WriteData(w.ctx, p)
 }
 
 func (w *response) ended() error {
@@ -146,7 +148,7 @@ func (w *response) flush() error {
 	if w.buffer.Len() == 0 {
 		return nil
 	}
-	_, err := w.stream.WriteData(w.stream.Context(), w.buffer.Bytes())
+	_, err := w.stream.WriteData(w.ctx, w.buffer.Bytes())
 	w.buffer.Reset()
 	return err
 }
@@ -176,7 +178,7 @@ func (w *response) sendHead(whole bool) error {
 		return err
 	}
 	if !fits {
-		if _, err := w.stream.WriteData(w.stream.Context(), body[room:]); err != nil {
+		if _, err := w.stream.WriteData(w.ctx, body[room:]); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"runtime"
 	"runtime/debug"
@@ -32,11 +33,11 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	if !a.whole {
 		stream.Preload(a.body, false)
 	}
-	x.admit(stream)
-
 	start := w.cfg.Now()
-	e := &exchangeRun{w: w, a: a, stream: stream, call: Call{ID: reply.ID, App: from.App, Service: w.cfg.Service, Token: a.grant.Token}}
+	e := newExchangeRun(w, a, stream, Call{ID: reply.ID, App: from.App, Service: w.cfg.Service, Token: a.grant.Token})
+	x.admit(stream, e)
 	e.run()
+	x.done()
 	status, code, written := e.response.result()
 	took := w.cfg.Now().Sub(start)
 	if err := stream.Err(); err != nil && code == "" {
@@ -55,29 +56,41 @@ func (w *Worker) publisher(subject, control string, id relay.ID) relay.Publish {
 	}
 }
 
-// exchangeRun is the part of a request after the burn.
+// exchangeRun is the part of a request after the burn. From here on every answer is sealed.
 type exchangeRun struct {
 	w        *Worker
 	a        *admitted
 	stream   *relay.Stream
 	call     Call
+	ctx      context.Context // the handler's
+	cancel   context.CancelCauseFunc
+	timer    *time.Timer // to the first byte of the reply head
 	response *response
 	userName string
 }
 
-// run makes the checks 6 to 8 of PROTOCOL.md §8 and dispatches. From here on every answer is sealed.
-func (e *exchangeRun) run() {
-	ctx, cancel := context.WithCancelCause(e.stream.Context())
-	defer cancel(context.Canceled)
-	timeout := e.a.head.Timeout()
-	timer := time.AfterFunc(timeout, func() {
-		late := relay.Errorf(relay.CodeTimeout, "no answer from the service within %v", timeout)
-		cancel(late)
-		e.logFault(e.response.fail(late))
+func newExchangeRun(w *Worker, a *admitted, stream *relay.Stream, call Call) *exchangeRun {
+	e := &exchangeRun{w: w, a: a, stream: stream, call: call}
+	e.ctx, e.cancel = context.WithCancelCause(stream.Context())
+	timeout := a.head.Timeout()
+	e.timer = time.AfterFunc(math.MaxInt64, func() { // set only when all that it uses is there
+		e.interrupt(relay.Errorf(relay.CodeTimeout, "no answer from the service within %v", timeout))
 	})
-	defer timer.Stop()
-	e.response = newResponse(e.stream, e.a.head.Method, func() { timer.Stop() })
+	e.response = newResponse(e.ctx, stream, a.head.Method, func() { e.timer.Stop() })
+	e.timer.Reset(timeout)
+	return e
+}
 
+// interrupt cancels the handler and tells the caller why.
+func (e *exchangeRun) interrupt(cause *relay.Error) {
+	e.cancel(cause)
+	e.logFault(e.response.fail(cause))
+}
+
+// run makes the checks 6 to 8 of PROTOCOL.md §8 and dispatches.
+func (e *exchangeRun) run() {
+	defer e.cancel(context.Canceled)
+	defer e.timer.Stop()
 	if err := e.check(); err != nil {
 		e.logFault(e.response.refuse(err))
 		return
@@ -85,13 +98,13 @@ func (e *exchangeRun) run() {
 	var user *User
 	if e.w.cfg.Lookup != nil {
 		var err error
-		if user, err = e.w.cfg.Lookup.User(ctx, e.call.Token); err != nil {
-			e.logFault(e.response.refuse(asLookupError(ctx, err)))
+		if user, err = e.w.cfg.Lookup.User(e.ctx, e.call.Token); err != nil {
+			e.logFault(e.response.refuse(asLookupError(e.ctx, err)))
 			return
 		}
 		e.userName = user.UserName
 	}
-	e.dispatch(ctx, user)
+	e.dispatch(user)
 }
 
 func asLookupError(ctx context.Context, err error) *relay.Error {
@@ -127,8 +140,8 @@ func (e *exchangeRun) check() *relay.Error {
 }
 
 // dispatch runs the handler.
-func (e *exchangeRun) dispatch(ctx context.Context, user *User) {
-	r, err := newRequest(ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders)
+func (e *exchangeRun) dispatch(user *User) {
+	r, err := newRequest(e.ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders)
 	if err != nil {
 		e.logFault(e.response.refuse(relay.AsError(err)))
 		return
@@ -153,7 +166,7 @@ func (e *exchangeRun) body(r *http.Request) io.ReadCloser {
 		}
 		return io.NopCloser(bytes.NewReader(e.a.body))
 	}
-	body := &requestBody{stream: e.stream, length: e.a.head.Length, request: r}
+	body := &requestBody{ctx: e.ctx, stream: e.stream, length: e.a.head.Length, request: r}
 	if most := e.w.cfg.MaxBody; most > 0 {
 		return http.MaxBytesReader(e.response, body, most)
 	}

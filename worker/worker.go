@@ -31,7 +31,6 @@ type Worker struct {
 
 	phase    atomic.Int32
 	lastHead atomic.Int64 // elapsed time of the last new request
-	running  sync.WaitGroup
 }
 
 // The phases of a worker's life.
@@ -121,7 +120,7 @@ func (w *Worker) subscribe() error {
 	if err != nil {
 		return err
 	}
-	if err := requests.SetPendingLimits(1<<20, 256<<20); err != nil {
+	if err := requests.SetPendingLimits(1<<18, 64<<20); err != nil {
 		return err
 	}
 	if _, err := w.nc.Subscribe(w.subjects.Discover(w.cfg.Service), func(*nats.Msg) { w.announcer.soon() }); err != nil {
@@ -166,10 +165,10 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 	}
 	w.stats.inFlight.Add(1)
 	w.lastHead.Store(int64(w.elapsed()))
-	w.running.Go(func() {
+	go func() {
 		defer w.stats.inFlight.Add(-1)
 		w.serve(x, m, from, reply)
-	})
+	}()
 }
 
 // refuseUnsealed answers a message that nobody could be proved to have sent. The code decides nothing; the reason is for
@@ -226,27 +225,36 @@ func (w *Worker) drain() {
 	defer deadline.Stop()
 	w.phase.Store(phaseDraining)
 	w.announcer.soon()
-	quiet := time.NewTicker(50 * time.Millisecond)
-	defer quiet.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	begun := w.elapsed()
-	for waiting := true; waiting; {
+	for {
 		select {
 		case <-deadline.C:
-			w.log.Warn("drain time is over", "in_flight", w.stats.inFlight.Load())
+			w.interrupt()
 			return
-		case <-quiet.C:
-			last := max(begun, time.Duration(w.lastHead.Load()))
-			waiting = w.elapsed()-last < w.cfg.DrainQuiet
+		case <-tick.C:
+		}
+		switch quiet := w.elapsed() - max(begun, time.Duration(w.lastHead.Load())); {
+		case !w.refusing() && quiet >= w.cfg.DrainQuiet:
+			w.phase.Store(phaseRefusing)
+		case w.refusing() && w.stats.inFlight.Load() == 0:
+			w.log.Info("drained")
+			_ = w.nc.FlushTimeout(time.Second) // best effort: the connection is closed next
+			return
 		}
 	}
-	w.phase.Store(phaseRefusing)
-	done := make(chan struct{})
-	go func() { w.running.Wait(); close(done) }()
-	select {
-	case <-done:
-		w.log.Info("drained")
-	case <-deadline.C:
-		w.log.Warn("drain time is over", "in_flight", w.stats.inFlight.Load())
+}
+
+// interrupt ends what is still under way when the time to drain is over, and tells the callers.
+func (w *Worker) interrupt() {
+	w.log.Warn("the time to drain is over: requests under way are broken off", "in_flight", w.stats.inFlight.Load())
+	var wait sync.WaitGroup
+	for _, x := range w.exchanges.underWay() {
+		wait.Go(func() {
+			x.interrupt(relay.NewError(relay.CodeHandlerFailed, "the worker stopped while the request was under way"))
+		})
 	}
-	_ = w.nc.FlushTimeout(time.Second) // best effort: the connection is closed next
+	wait.Wait()
+	_ = w.nc.FlushTimeout(time.Second) // best effort
 }
