@@ -27,9 +27,10 @@ type Transport struct {
 	ready     chan struct{} // closed when Run has a connection object
 	stopped   chan struct{} // closed when Run has returned
 
-	mu   sync.Mutex
-	live map[relay.ID]*attempt
-	up   chan struct{} // closed and replaced at each connect
+	mu      sync.Mutex
+	live    map[relay.ID]*attempt
+	up      chan struct{}   // closed and replaced at each connect
+	watched map[string]bool // services whose announcements are subscribed to
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
@@ -43,7 +44,7 @@ func New(cfg Config) (*Transport, error) {
 	t := &Transport{
 		cfg: cfg, log: cfg.Log, inbox: relay.NewID(), directory: newDirectory(cfg.Trust, cfg.Now),
 		budget: relay.NewBudget(relay.ConnectionBudget), slots: make(chan struct{}, cfg.MaxInFlight),
-		ready: make(chan struct{}), stopped: make(chan struct{}), live: map[relay.ID]*attempt{}, up: make(chan struct{}),
+		ready: make(chan struct{}), stopped: make(chan struct{}), live: map[relay.ID]*attempt{}, up: make(chan struct{}), watched: map[string]bool{},
 	}
 	t.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
 	var err error
@@ -51,8 +52,19 @@ func New(cfg Config) (*Transport, error) {
 	return t, err
 }
 
-// SetTrust puts another trust file in force: services that it no longer names are unknown at once.
-func (t *Transport) SetTrust(trust *relay.Trust) { t.directory.setTrust(trust) }
+// SetTrust puts another trust file in force: services that it no longer names are unknown at once, workers of all others
+// are believed again with their next announcement.
+func (t *Transport) SetTrust(trust *relay.Trust) {
+	t.directory.setTrust(trust)
+	select {
+	case <-t.ready:
+		if err := t.watch(t.nc); err != nil {
+			t.log.Error("cannot listen for workers of the new services", "error", err)
+		}
+		t.discover()
+	default: // Run will
+	}
+}
 
 // Services are the services that the trust file names.
 func (t *Transport) Services() []string {
@@ -100,9 +112,7 @@ func (t *Transport) Run(ctx context.Context) error {
 				a.stream.Tick()
 			}
 		case <-up:
-			for _, service := range t.Services() {
-				_ = nc.Publish(t.subjects.Discover(service), nil) // the next request asks again
-			}
+			t.discover()
 			for _, a := range t.attempts() {
 				a.stream.Resend()
 			}
@@ -119,12 +129,30 @@ func (t *Transport) subscribe(nc *nats.Conn) error {
 	if err := replies.SetPendingLimits(1<<18, 64<<20); err != nil {
 		return err
 	}
+	return t.watch(nc)
+}
+
+// watch listens to the announcements of every service that it does not listen to yet.
+func (t *Transport) watch(nc *nats.Conn) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, service := range t.Services() {
+		if t.watched[service] {
+			continue
+		}
 		if _, err := nc.Subscribe(t.subjects.Announce(service), func(m *nats.Msg) { t.announced(service, m) }); err != nil {
 			return err
 		}
+		t.watched[service] = true
 	}
 	return nil
+}
+
+// discover asks all workers to announce themselves, best effort: a request that finds none asks again.
+func (t *Transport) discover() {
+	for _, service := range t.Services() {
+		_ = t.nc.Publish(t.subjects.Discover(service), nil)
+	}
 }
 
 func (t *Transport) announced(service string, m *nats.Msg) {
