@@ -6,9 +6,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -239,3 +241,28 @@ func flipSpareBit(s string) (string, bool) {
 func sortCases[T any](cases []T, name func(T) string) {
 	slices.SortStableFunc(cases, func(a, b T) int { return strings.Compare(name(a), name(b)) })
 }
+
+// hkdfByHand is RFC 5869 with SHA-256, no salt, and one block of output.
+func hkdfByHand(ikm, info []byte) []byte {
+	extract := hmac.New(sha256.New, make([]byte, sha256.Size))
+	extract.Write(ikm)
+	expand := hmac.New(sha256.New, extract.Sum(nil))
+	expand.Write(info)
+	expand.Write([]byte{1})
+	return expand.Sum(nil)
+}
+
+func gcm(t testing.TB, key []byte) cipher.AEAD {
+	t.Helper()
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aead
+}
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
