@@ -1,0 +1,57 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+const command = "obo-publisher"
+
+const description = `Lets the UI app beside it call services over NATS on behalf of the person whose token the call carries.
+
+It serves each service on an address of its own on loopback and prints them as OBO_URL_<SERVICE>=http://127.0.0.1:PORT.
+SIGTERM and SIGINT let calls end within 15 s; a second one ends it at once.`
+
+// flags are also environment variables: --trust-broker is OBO_TRUST_BROKER.
+type flags struct {
+	App          string        `placeholder:"NAME" help:"Name of the app, as services know it. Default: the kit's, else $$DATABRICKS_APP_NAME."`
+	Route        []string      `placeholder:"SERVICE[=127.0.0.1:PORT]" help:"Serve this service there, or on a free port; may be repeated. Default: every service of the trust file, on free ports."`
+	Timeout      time.Duration `default:"60s" placeholder:"TIME" help:"Longest time to the first byte of a response."`
+	MaxInFlight  int           `default:"1024" placeholder:"N" help:"Requests under way; more are refused."`
+	TrustBroker  bool          `help:"Believe the NATS server when it says that nobody received a request, so that it may be tried elsewhere."`
+	OpaqueTokens bool          `help:"Accept tokens that are not JWTs with an expiry, such as personal access tokens."`
+	RequireRelay bool          `default:"true" negatable:"" help:"Do not start with faulty settings. With --require-relay=false the faults are logged, and each call is answered 500."`
+	relay.Settings
+	relay.LogSettings
+}
+
+// parse reads the flags. code is the exit code of a command that ends with them, -1 if it goes on.
+func parse(args []string, stdout, stderr io.Writer) (f flags, code int) {
+	code = -1
+	parser, err := kong.New(&f,
+		kong.Name(command),
+		kong.Description(description),
+		kong.DefaultEnvars("OBO"),
+		kong.Exit(func(status int) { code = max(code, status) }),
+		kong.Writers(stdout, stderr))
+	if err == nil {
+		_, err = parser.Parse(args)
+	}
+	if err != nil && code < 0 {
+		fmt.Fprintf(stderr, "%s: ERROR: %v (see %s --help)\n", command, err, command)
+		return f, 2
+	}
+	return f, code
+}
+
+// appName is what the flag, the kit or the platform says.
+func (f flags) appName(side *relay.Side) string {
+	return cmp.Or(f.App, side.Name, os.Getenv("DATABRICKS_APP_NAME"))
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/obo-relay/obo-relay/publisher"
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+const (
+	// trustInterval is how often the trust file is looked at.
+	trustInterval = 5 * time.Second
+	// drainTime leaves a second of the 15 that a platform gives for telling the workers who has left.
+	drainTime = 14 * time.Second
+)
+
+// run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	f, code := parse(args, stdout, stderr)
+	if code >= 0 {
+		return code
+	}
+	p, err := assemble(f, f.Logger(stderr))
+	if err != nil && p != nil {
+		f.Report(stderr, command, err) // and goes on without a relay
+		err = nil
+	}
+	if err == nil {
+		err = p.run(ctx, stdout)
+	}
+	if err != nil {
+		f.Report(stderr, command, err)
+		return 1
+	}
+	return 0
+}
+
+// process is everything that runs. Without a transport it answers each call with a problem document.
+type process struct {
+	side      *relay.Side
+	transport *publisher.Transport
+	routes    []*route
+	log       *slog.Logger
+}
+
+// assemble checks everything that can be checked at the start and reports all faults at once. With --require-relay=false
+// it returns both the faults of the relay's settings and a process.
+func assemble(f flags, log *slog.Logger) (*process, error) {
+	side, sideFault := f.Load(relay.RoleApp)
+	cfg := publisher.Config{
+		App: f.appName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
+		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, OpaqueTokens: f.OpaqueTokens, TrustBroker: f.TrustBroker,
+		Hints: side.Hints, Log: log,
+	}
+	p := &process{side: side, log: log}
+	var err error
+	if sideFault == nil {
+		p.transport, err = publisher.New(cfg)
+	} else {
+		err = errors.Join(sideFault, ownFaults(cfg))
+	}
+	routes, routeFault := parseRoutes(f.Route, side.Trust)
+	p.routes = routes
+	listenFault := listen(routes)
+	if routeFault != nil || listenFault != nil || err != nil && f.RequireRelay {
+		closeAll(routes)
+		return nil, errors.Join(err, routeFault, listenFault)
+	}
+	if err == nil {
+		f.warn(log, side)
+	}
+	return p, err
+}
+
+// ownFaults are those of the transport itself, so that they are reported together with those of its parts: what has a
+// fault of its own is replaced by a stand-in.
+func ownFaults(cfg publisher.Config) error {
+	cfg.Identity = relay.NewIdentity()
+	cfg.NATS, cfg.Prefix, cfg.Hints = relay.ConnectConfig{URL: "nats://127.0.0.1"}, "", relay.HintsFull
+	keys := map[string]relay.JWKS{"stand-in": {Keys: []relay.JWK{cfg.Identity.Public()}}}
+	var err error
+	if cfg.Trust, err = (relay.TrustFile{Type: relay.TrustTypeName, Services: keys}).Trust(); err != nil {
+		return err
+	}
+	_, err = publisher.New(cfg)
+	return err
+}
+
+// warn says what is allowed but has consequences.
+func (f flags) warn(log *slog.Logger, side *relay.Side) {
+	if f.OpaqueTokens {
+		log.Warn("opaque tokens are accepted: their expiry cannot be read, so only the workspace can tell when one has run out")
+	}
+	if f.TrustBroker {
+		log.Warn("the NATS server is believed when it says that nobody received a request: one that lies can have a request executed twice")
+	}
+	if side.Name != "" && f.App != "" && side.Name != f.App {
+		log.Warn("the kit is of another app: workers believe its key under the kit's name only", "app", f.App, "kit", side.Name)
+	}
+}
+
+// run serves until ctx ends or something fails; then it lets requests end, and stops the transport after them.
+func (p *process) run(ctx context.Context, stdout io.Writer) error {
+	servers, err := p.servers()
+	if err != nil {
+		closeAll(p.routes)
+		return err
+	}
+	ctx, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+	if p.transport != nil {
+		background.Go(func() { failed(p.transport.Run(life)) })
+		background.Go(func() { p.side.WatchTrust(life, trustInterval, p.log, p.transport.SetTrust) })
+	}
+	for i, r := range p.routes {
+		background.Go(func() { failed(servers[i].Serve(r.listener)) })
+		p.log.Info("serving", "service", r.service, "url", r.url())
+		fmt.Fprintf(stdout, "%s=%s\n", r.variable(), r.url())
+	}
+	<-ctx.Done()
+	p.log.Info("draining")
+	shutdown(servers)
+	p.log.Info("drained")
+	if err := context.Cause(ctx); err != context.Canceled && err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+func (p *process) servers() ([]*http.Server, error) {
+	var servers []*http.Server
+	for _, r := range p.routes {
+		handler := http.Handler(http.HandlerFunc(unavailable))
+		if p.transport != nil {
+			var err error
+			if handler, err = publisher.NewSidecar(publisher.SidecarConfig{Transport: p.transport, Service: r.service, Log: p.log}); err != nil {
+				return nil, err
+			}
+		}
+		servers = append(servers, &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: 10 * time.Second,
+			ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+		})
+	}
+	return servers, nil
+}
+
+// shutdown takes no new request and waits for those under way.
+func shutdown(servers []*http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, s := range servers {
+		all.Go(func() {
+			if s.Shutdown(ctx) != nil {
+				_ = s.Close() // their time is over
+			}
+		})
+	}
+	all.Wait()
+}
+
+// unavailable answers where --require-relay=false let the publisher start with faulty settings.
+func unavailable(w http.ResponseWriter, _ *http.Request) {
+	problem := relay.NewError(relay.CodeInternal, "obo-publisher runs without a relay, its settings are faulty and its log names the faults").Problem()
+	body, err := relay.PrettyJSON(problem)
+	if err != nil {
+		body = nil
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(problem.Status)
+	_, _ = w.Write(body) // the caller may have left
+}

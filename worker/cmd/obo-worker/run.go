@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/worker"
+)
+
+// trustInterval is how often the trust file is looked at.
+const trustInterval = 5 * time.Second
+
+// run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	f, code := parse(args, stdout, stderr)
+	if code >= 0 {
+		return code
+	}
+	log := f.Logger(stderr)
+	p, err := assemble(f, log)
+	if err == nil {
+		err = p.run(ctx)
+	}
+	if err != nil {
+		f.Report(stderr, command, err)
+		return 1
+	}
+	return 0
+}
+
+// process is everything that runs.
+type process struct {
+	side   *relay.Side
+	worker *worker.Worker
+	close  func()
+	log    *slog.Logger
+}
+
+// assemble checks everything that can be checked at the start and reports all faults at once.
+func assemble(f flags, log *slog.Logger) (*process, error) {
+	side, err := f.Load(relay.RoleService)
+	faults := []error{err}
+	handler, err := f.handler(log)
+	faults = append(faults, err)
+	lookup, closeLookup, err := f.lookup()
+	faults = append(faults, err)
+	cfg := worker.Config{
+		Service: f.serviceName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
+		Handler: handler, Lookup: lookup, OpaqueTokens: f.OpaqueTokens, Hints: side.Hints,
+		MaxInFlight: f.MaxInFlight, MaxBody: f.MaxBody, Version: relay.BuildVersion(), Log: log,
+	}
+	var w *worker.Worker
+	if err = errors.Join(faults...); err != nil {
+		err = errors.Join(err, ownFaults(cfg))
+	} else {
+		w, err = worker.New(cfg)
+	}
+	if err != nil {
+		closeLookup()
+		return nil, err
+	}
+	f.warn(log, side)
+	return &process{side: side, worker: w, close: closeLookup, log: log}, nil
+}
+
+// ownFaults are those of the worker itself, so that they are reported together with those of its parts: what has a fault
+// of its own is replaced by a stand-in.
+func ownFaults(cfg worker.Config) error {
+	cfg.Identity, cfg.Handler = relay.NewIdentity(), http.NotFoundHandler()
+	cfg.NATS, cfg.Prefix, cfg.Hints = relay.ConnectConfig{URL: "nats://127.0.0.1"}, "", relay.HintsFull
+	keys := map[string]relay.JWKS{"stand-in": {Keys: []relay.JWK{cfg.Identity.Public()}}}
+	var err error
+	if cfg.Trust, err = (relay.TrustFile{Type: relay.TrustTypeName, Apps: keys}).Trust(); err != nil {
+		return err
+	}
+	_, err = worker.New(cfg)
+	return err
+}
+
+func (f flags) handler(log *slog.Logger) (http.Handler, error) {
+	upstream := f.upstream()
+	if upstream == "" {
+		return nil, errors.New("--forward (OBO_FORWARD): nothing says where the middleware app is: give its URL, for example http://127.0.0.1:8000")
+	}
+	base, err := url.Parse(upstream)
+	if err != nil { // its text quotes the URL, and that may hold a password
+		return nil, errors.New("--forward (OBO_FORWARD): this is not a URL: want for example http://127.0.0.1:8000")
+	}
+	return worker.Forward(base, log)
+}
+
+// lookup asks the workspace who a person is, and remembers for a short time. Switched off it is nil.
+func (f flags) lookup() (worker.Lookup, func(), error) {
+	if f.UserLookup == "off" {
+		return nil, func() {}, nil
+	}
+	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: f.Workspace, UserAgent: command + "/" + relay.BuildVersion()})
+	if err != nil {
+		return nil, func() {}, fmt.Errorf("--workspace (OBO_WORKSPACE, DATABRICKS_HOST): %w; or switch the look-up off with --user-lookup=off", err)
+	}
+	lookup, err := worker.NewCachedLookup(worker.LookupConfig{Ask: workspace.Me})
+	if err != nil {
+		return nil, func() {}, err
+	}
+	return lookup, func() { lookup.Close(); workspace.Close() }, nil
+}
+
+// warn says what is allowed but has consequences.
+func (f flags) warn(log *slog.Logger, side *relay.Side) {
+	if f.UserLookup == "off" {
+		log.Warn("user look-up is off: nobody verifies the tokens, X-Forwarded-Email, -User and -Preferred-Username are not set, and the middleware must ask the workspace itself who a person is before it believes a request")
+	}
+	if f.OpaqueTokens {
+		log.Warn("opaque tokens are accepted: their expiry cannot be read, so only the workspace can tell when one has run out")
+	}
+	if side.Name != "" && f.Service != "" && side.Name != f.Service {
+		log.Warn("the kit is of another service: publishers believe its key under the kit's name only", "service", f.Service, "kit", side.Name)
+	}
+}
+
+// run serves until ctx ends or the worker fails.
+func (p *process) run(ctx context.Context) error {
+	defer p.close()
+	ctx, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+	background.Go(func() { p.side.WatchTrust(ctx, trustInterval, p.log, p.worker.SetTrust) })
+	return p.worker.Run(ctx)
+}
