@@ -107,15 +107,15 @@ func (f flags) warn(log *slog.Logger, side *relay.Side) {
 }
 
 // run serves until ctx ends or something fails; then it lets requests end, and stops the transport after them.
-func (p *process) run(ctx context.Context, stdout io.Writer) error {
+func (p *process) run(outer context.Context, stdout io.Writer) error {
 	servers, err := p.servers()
 	if err != nil {
 		closeAll(p.routes)
 		return err
 	}
-	ctx, failed := context.WithCancelCause(ctx)
+	ctx, failed := context.WithCancelCause(outer)
 	defer failed(nil)
-	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	life, stop := context.WithCancel(context.WithoutCancel(outer))
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
@@ -132,10 +132,10 @@ func (p *process) run(ctx context.Context, stdout io.Writer) error {
 	p.log.Info("draining")
 	shutdown(servers)
 	p.log.Info("drained")
-	if err := context.Cause(ctx); err != context.Canceled && err != http.ErrServerClosed {
-		return err
+	if outer.Err() != nil {
+		return nil
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 func (p *process) servers() ([]*http.Server, error) {

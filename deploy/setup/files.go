@@ -1,0 +1,62 @@
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// files writes whole files or nothing. fill is os.File.Write, or in tests a disk that is full.
+type files struct {
+	fill func(*os.File, []byte) (int, error)
+}
+
+// create writes a file that must not exist: a key is never replaced.
+func (f files) create(path string, data []byte, mode os.FileMode) error {
+	return f.write(path, data, mode, func(temporary string) error {
+		defer os.Remove(temporary)
+		return os.Link(temporary, path) // unlike a rename it fails where there is a file
+	})
+}
+
+// replace writes a file that may exist.
+func (f files) replace(path string, data []byte, mode os.FileMode) error {
+	return f.write(path, data, mode, func(temporary string) error { return os.Rename(temporary, path) })
+}
+
+func (f files) write(path string, data []byte, mode os.FileMode, place func(temporary string) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("setup: %s: %w", path, err)
+	}
+	t, err := os.CreateTemp(filepath.Dir(path), ".new-*") // with mode 0600
+	if err != nil {
+		return fmt.Errorf("setup: %s: %w", path, err)
+	}
+	_, err = f.fill(t, data)
+	if err == nil {
+		err = t.Chmod(mode)
+	}
+	if err == nil {
+		err = t.Sync()
+	}
+	if err = errors.Join(err, t.Close()); err == nil {
+		err = place(t.Name())
+	}
+	if err != nil {
+		_ = os.Remove(t.Name()) // the fault is what matters
+		return fmt.Errorf("setup: %s: %w", path, cause(err))
+	}
+	return nil
+}
+
+// cause drops the temporary name from an error's text.
+func cause(err error) error {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return e.Err
+	}
+	return err
+}

@@ -1,0 +1,192 @@
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/obo-relay/obo-relay/deploy/natsconf"
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// Result is what a run made and found.
+type Result struct {
+	Config     Config // what the directory is set up for now, with its absolute path
+	ServerConf string // path of nats-server.conf
+	Sides      []*Side
+	Inspector  string   // path of the inspector's seed
+	System     string   // path of the system user's seed
+	Contexts   []string // paths of the nats CLI's contexts
+}
+
+// Side returns the files of an app or service, nil if there is none of that name.
+func (r Result) Side(role relay.Role, name string) *Side {
+	for _, s := range r.Sides {
+		if s.Role == role && s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// Init makes the files of a relay in cfg.Dir. Everything is checked before the first file is written, each file is written
+// whole or not at all, and keys that are there are kept.
+func Init(cfg Config) (Result, error) {
+	return initialize(cfg, files{(*os.File).Write})
+}
+
+func initialize(cfg Config, f files) (Result, error) {
+	cfg, err := cfg.merged()
+	if err != nil {
+		return Result{}, err
+	}
+	if err := cfg.validate(); err != nil {
+		return Result{}, err
+	}
+	p := &plan{cfg: cfg}
+	if err := p.load(); err != nil {
+		return Result{}, err
+	}
+	conf, err := p.natsconf().ServerConf()
+	if err != nil {
+		return Result{}, err
+	}
+	if err := p.save(f, conf); err != nil {
+		return Result{}, err
+	}
+	return Result{
+		Config: cfg, ServerConf: cfg.path("nats-server.conf"), Sides: p.sides,
+		Inspector: cfg.path("inspector", "nats.nk"), System: cfg.path("system", "nats.nk"), Contexts: p.contexts,
+	}, nil
+}
+
+// plan is everything that will be written, in memory.
+type plan struct {
+	cfg               Config
+	sides             []*Side
+	inspector, system user
+	contexts          []string
+}
+
+func (p *plan) load() error {
+	var faults []error
+	taken := map[string]bool{}
+	add := func(role relay.Role, name string) {
+		s, err := p.cfg.loadSide(role, name, taken)
+		p.sides, faults = append(p.sides, s), append(faults, err)
+	}
+	for _, name := range p.cfg.Services {
+		add(relay.RoleService, name)
+	}
+	for _, a := range p.cfg.Apps {
+		add(relay.RoleApp, a.Name)
+	}
+	var err error
+	p.inspector, err = loadUser(p.cfg.path("inspector", "nats.nk"))
+	faults = append(faults, err)
+	p.system, err = loadUser(p.cfg.path("system", "nats.nk"))
+	return errors.Join(append(faults, err)...)
+}
+
+func (p *plan) side(role relay.Role, name string) *Side {
+	return Result{Sides: p.sides}.Side(role, name)
+}
+
+func (p *plan) natsconf() natsconf.Config {
+	c := natsconf.Config{
+		Listen: p.cfg.Listen, SubjectPrefix: p.cfg.SubjectPrefix,
+		InspectorNKeys: []string{p.inspector.public}, SystemNKeys: []string{p.system.public},
+	}
+	var tls *natsconf.TLS
+	if p.cfg.TLSCertFile != "" || p.cfg.TLSKeyFile != "" {
+		tls = &natsconf.TLS{CertFile: p.cfg.TLSCertFile, KeyFile: p.cfg.TLSKeyFile}
+	}
+	c.TLS = tls
+	if p.cfg.WebSocket != "" {
+		c.WebSocket = &natsconf.WebSocket{Listen: p.cfg.WebSocket, TLS: tls}
+	}
+	for _, a := range p.cfg.Apps {
+		c.Apps = append(c.Apps, natsconf.App{Name: a.Name, NKeys: []string{p.side(relay.RoleApp, a.Name).user.public}, Calls: p.cfg.calls(a)})
+	}
+	for _, name := range p.cfg.Services {
+		c.Services = append(c.Services, natsconf.Service{Name: name, NKeys: []string{p.side(relay.RoleService, name).user.public}, Apps: p.cfg.callers(name)})
+	}
+	return c
+}
+
+// trust is what a side believes: the public keys of those it calls or is called by.
+func (p *plan) trust(s *Side) relay.TrustFile {
+	keys := func(role relay.Role, names []string) map[string]relay.JWKS {
+		out := map[string]relay.JWKS{}
+		for _, name := range names {
+			out[name] = relay.JWKS{Keys: []relay.JWK{p.side(role, name).identity.Public()}}
+		}
+		return out
+	}
+	f := relay.TrustFile{Type: relay.TrustTypeName}
+	if s.Role == relay.RoleService {
+		f.Apps = keys(relay.RoleApp, p.cfg.callers(s.Name))
+		return f
+	}
+	for _, a := range p.cfg.Apps {
+		if a.Name == s.Name {
+			f.Services = keys(relay.RoleService, p.cfg.calls(a))
+		}
+	}
+	return f
+}
+
+// save writes the record first, so that the next run completes one that broke off, then the keys, from which everything
+// else can be made again.
+func (p *plan) save(f files, conf string) error {
+	if err := writeJSON(f.replace, p.cfg.path(recordFile), p.cfg, 0o600); err != nil {
+		return err
+	}
+	for _, s := range p.sides {
+		if err := s.save(f, p.cfg, p.trust(s)); err != nil {
+			return err
+		}
+	}
+	if err := p.inspector.save(f, p.cfg.path("inspector", "nats.nk")); err != nil {
+		return err
+	}
+	if err := p.system.save(f, p.cfg.path("system", "nats.nk")); err != nil {
+		return err
+	}
+	if err := f.replace(p.cfg.path("nats-server.conf"), []byte(conf), 0o644); err != nil {
+		return err
+	}
+	return p.saveContexts(f)
+}
+
+// saveContexts has natsconf write the contexts beside, and puts them in place one by one.
+func (p *plan) saveContexts(f files) error {
+	beside, err := os.MkdirTemp(p.cfg.Dir, ".new-*")
+	if err != nil {
+		return fmt.Errorf("setup: %s: %w", p.cfg.path("nats"), cause(err))
+	}
+	defer os.RemoveAll(beside)
+	paths, err := natsconf.CLI{
+		URL:               p.cfg.cliURL(),
+		InspectorSeedFile: p.cfg.path("inspector", "nats.nk"),
+		SystemSeedFile:    p.cfg.path("system", "nats.nk"),
+		CAFile:            p.cfg.CAFile,
+		TLSFirst:          p.cfg.TLSCertFile != "",
+	}.Write(beside)
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("setup: %w", err)
+		}
+		to := p.cfg.path("nats", "context", filepath.Base(path))
+		if err := f.replace(to, content, 0o600); err != nil {
+			return err
+		}
+		p.contexts = append(p.contexts, to)
+	}
+	return nil
+}
