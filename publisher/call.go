@@ -38,11 +38,16 @@ func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
 	if len(r.Header["Upgrade"]) > 0 {
 		return nil, relay.NewError(relay.CodeUpgradeUnsupported, "the request asks for an upgrade of the connection")
 	}
-	var err error
-	if c.token, err = tokenOf(r.Header, t.cfg.OpaqueTokens, t.cfg.Now()); err != nil {
+	raw, err := tokenOf(r.Header)
+	if err == nil {
+		c.token, c.tag, err = t.grants.token(raw)
+	}
+	if err == nil {
+		err = checkToken(c.token, t.cfg.OpaqueTokens, t.cfg.Now())
+	}
+	if err != nil {
 		return nil, relay.AsError(err)
 	}
-	c.tag = t.grants.tag(c.token)
 	timeout, err := t.timeout(r)
 	if err != nil {
 		return nil, relay.AsError(err)

@@ -23,6 +23,7 @@ type grants struct {
 	identity relay.Identity
 	now      func() time.Time
 	tagKey   [32]byte
+	tokens   *lru.Cache[tag, relay.Token] // read once: a person's requests come with the same token for an hour
 	cache    *lru.Cache[grantKey, *grantEntry]
 }
 
@@ -38,17 +39,33 @@ type grantEntry struct {
 }
 
 func newGrants(c Config) (*grants, error) {
+	tokens, err := lru.New[tag, relay.Token](c.GrantCache)
+	if err != nil {
+		return nil, err
+	}
 	cache, err := lru.New[grantKey, *grantEntry](c.GrantCache)
-	g := &grants{app: c.App, identity: c.Identity, now: c.Now, cache: cache}
+	g := &grants{app: c.App, identity: c.Identity, now: c.Now, tokens: tokens, cache: cache}
 	_, _ = rand.Read(g.tagKey[:]) // never fails (Go 1.24)
 	return g, err
 }
 
-func (g *grants) tag(token relay.Token) tag {
-	var keyed [len(g.tagKey) + relay.MaxToken]byte
-	n := copy(keyed[:], g.tagKey[:])
-	n += copy(keyed[n:], token.Reveal())
-	return sha256.Sum256(keyed[:n])
+// token checks the form of a token and returns it with its tag.
+func (g *grants) token(raw string) (relay.Token, tag, error) {
+	t := g.tag(raw)
+	if token, ok := g.tokens.Get(t); ok {
+		return token, t, nil
+	}
+	token, err := relay.NewToken(raw)
+	if err == nil {
+		g.tokens.Add(t, token)
+	}
+	return token, t, err
+}
+
+func (g *grants) tag(raw string) tag {
+	keyed := make([]byte, 0, 2<<10) // on the stack for tokens of the usual size
+	keyed = append(append(keyed, g.tagKey[:]...), raw...)
+	return sha256.Sum256(keyed)
 }
 
 // get returns a grant of the token for the announced key, and its sealed form.

@@ -8,7 +8,6 @@ import (
 )
 
 var (
-	namePattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	prefixPattern = regexp.MustCompile(`^[A-Za-z0-9-][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$`)
 	idEncoding    = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 )
@@ -21,7 +20,18 @@ const (
 )
 
 // ValidName reports whether s can name an app or a service: the form of a Databricks App's name (PROTOCOL.md §3).
-func ValidName(s string) bool { return namePattern.MatchString(s) }
+// It is a loop because every message is parsed with it.
+func ValidName(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // ID is a 128-bit identifier of a request, a grant or an inbox.
 type ID [idBytes]byte
