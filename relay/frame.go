@@ -52,7 +52,7 @@ func FrameLimit(maxPayload int64) int { return int(min(MaxFrame, maxPayload-fram
 
 // keySource derives the keys of the requests under one grant. The extract step of HKDF (RFC 5869 §2.2) is done once.
 type keySource struct {
-	prk [sha256.Size]byte
+	prk func() *[sha256.Size]byte // see Token for why it is a function
 	gid ID
 }
 
@@ -61,14 +61,14 @@ func newKeySource(secret []byte, gid ID) *keySource {
 	if err != nil {
 		panic(err) // only for key sizes that FIPS mode refuses; a secret has 32 bytes
 	}
-	return &keySource{prk: [sha256.Size]byte(prk), gid: gid}
+	return &keySource{prk: func() *[sha256.Size]byte { return (*[sha256.Size]byte)(prk) }, gid: gid}
 }
 
 func (k *keySource) aead(label string, id ID, salt []byte) cipher.AEAD {
 	var info [len("obo/1 request") + 2*idBytes + saltSize]byte
 	b := append(info[:0], label...)
 	b = append(append(append(b, k.gid[:]...), id[:]...), salt...)
-	key, err := hkdf.Expand(sha256.New, k.prk[:], string(b), 32)
+	key, err := hkdf.Expand(sha256.New, k.prk()[:], string(b), 32)
 	if err != nil {
 		panic(err) // only for lengths over 255 hashes
 	}

@@ -65,8 +65,7 @@ func (k JWK) ed25519() (ed25519.PublicKey, error) {
 
 // Identity is the private signing key of an app or a service. Like Token it cannot be printed.
 type Identity struct {
-	_   [0]func()
-	key *identityKey
+	key func() *identityKey // see Token for why it is a function
 }
 
 type identityKey struct {
@@ -81,7 +80,8 @@ func NewIdentity() Identity {
 }
 
 func identityOf(private ed25519.PrivateKey) Identity {
-	return Identity{key: &identityKey{private, publicJWK(private.Public().(ed25519.PublicKey)).Kid}}
+	key := &identityKey{private, publicJWK(private.Public().(ed25519.PublicKey)).Kid}
+	return Identity{func() *identityKey { return key }}
 }
 
 func publicJWK(public ed25519.PublicKey) JWK {
@@ -160,16 +160,16 @@ func (id Identity) Kid() string {
 	if id.key == nil {
 		return ""
 	}
-	return id.key.kid
+	return id.key().kid
 }
 
 // Public is the key that belongs into the other side's trust file.
-func (id Identity) Public() JWK { return publicJWK(id.key.private.Public().(ed25519.PublicKey)) }
+func (id Identity) Public() JWK { return publicJWK(id.key().private.Public().(ed25519.PublicKey)) }
 
 // Private is the whole key, for writing a key file or kit.
 func (id Identity) Private() JWK {
 	k := id.Public()
-	k.D = encodeBase64(id.key.private.Seed())
+	k.D = encodeBase64(id.key().private.Seed())
 	return k
 }
 

@@ -22,7 +22,7 @@ func (id Identity) sign(typ string, claims any) (string, error) {
 		return "", err
 	}
 	signer, err := jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: id.key.private, KeyID: id.key.kid}},
+		jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: id.key().private, KeyID: id.Kid()}},
 		(&jose.SignerOptions{}).WithType(jose.ContentType(typ)))
 	if err != nil {
 		return "", err

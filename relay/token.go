@@ -16,9 +16,9 @@ const MaxToken = 8000
 //
 // The zero Token is empty. Tokens are comparable only by Equal-free means on purpose: hash them with a key instead.
 type Token struct {
-	_ [0]func() // not comparable
-	// The secret is behind a pointer because fmt prints unexported fields of nested values past any String method.
-	p *secret
+	// The secret is behind a function because fmt prints unexported fields of nested values past any method, and follows
+	// even a pointer where the verb does not fit it, as in Printf("%s", struct{ t Token }{t}).
+	secret func() *secret // nil: no token. It also makes Token not comparable
 }
 
 type secret struct {
@@ -45,7 +45,8 @@ func NewToken(value string) (Token, error) {
 		}
 	}
 	expiry, ok := jwtExpiry(value)
-	return Token{p: &secret{value: value, expiry: expiry, opaque: !ok}}, nil
+	s := &secret{value: value, expiry: expiry, opaque: !ok}
+	return Token{func() *secret { return s }}, nil
 }
 
 // jwtExpiry reads exp (RFC 7519 §4.1.4) from the payload of a compact JWS without verifying it.
@@ -72,29 +73,29 @@ func jwtExpiry(value string) (time.Time, bool) {
 
 // Reveal returns the token itself. What is done with it must not log, print or store it.
 func (t Token) Reveal() string {
-	if t.p == nil {
+	if t.secret == nil {
 		return ""
 	}
-	return t.p.value
+	return t.secret().value
 }
 
 // IsZero reports whether there is no token.
-func (t Token) IsZero() bool { return t.p == nil }
+func (t Token) IsZero() bool { return t.secret == nil }
 
 // Opaque reports whether the token is not a JWT with an expiry.
-func (t Token) Opaque() bool { return t.p != nil && t.p.opaque }
+func (t Token) Opaque() bool { return t.secret != nil && t.secret().opaque }
 
 // Expiry is the token's own exp; zero for opaque tokens.
 func (t Token) Expiry() time.Time {
-	if t.p == nil {
+	if t.secret == nil {
 		return time.Time{}
 	}
-	return t.p.expiry
+	return t.secret().expiry
 }
 
 // ExpiredAt reports whether a JWT has run out at the given time. An opaque token never has, as far as anyone here knows.
 func (t Token) ExpiredAt(now time.Time) bool {
-	return t.p != nil && !t.p.opaque && !now.Before(t.p.expiry)
+	return t.secret != nil && !t.secret().opaque && !now.Before(t.secret().expiry)
 }
 
 // String hides the token.
