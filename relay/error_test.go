@@ -1,0 +1,70 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestErrorIsItsCode(t *testing.T) {
+	cause := io.ErrUnexpectedEOF
+	err := fmt.Errorf("while testing: %w", Wrap(CodeNoWorker, cause, "nobody is there"))
+	if !errors.Is(err, CodeNoWorker) || errors.Is(err, CodeTimeout) || !errors.Is(err, cause) {
+		t.Errorf("%v", err)
+	}
+	if e := AsError(err); e.Code != CodeNoWorker || e.Detail != "nobody is there" {
+		t.Errorf("%+v", e)
+	}
+	if e := AsError(cause); e.Code != CodeInternal || !errors.Is(e, cause) {
+		t.Errorf("%+v", e)
+	}
+	if e := AsError(CodeTimeout); e.Code != CodeInternal && e.Code != CodeTimeout {
+		t.Errorf("%+v", e)
+	}
+	e := Errorf(CodeTimeout, "after %v", time.Second)
+	e.RequestID = "abc"
+	if got := e.Error(); got != "timeout: after 1s (request abc)" {
+		t.Error(got)
+	}
+}
+
+// The cause is for this side's log: it must not cross.
+func TestProblemDoesNotCarryTheCause(t *testing.T) {
+	e := Wrap(CodeUpstreamDown, errors.New(canary), "dialling")
+	b, err := marshal(e.Problem())
+	if err != nil || strings.Contains(string(b), canary) || !strings.Contains(e.Error(), canary) {
+		t.Errorf("%s %v", b, err)
+	}
+}
+
+func TestProblemRoundTrip(t *testing.T) {
+	for _, info := range Codes() {
+		e := &Error{Code: info.Code, Detail: "what happened", RequestID: fixedID("request").String(), After: 1500 * time.Millisecond}
+		p := e.Problem()
+		if p.Status != info.Status || p.Outcome != info.Outcome || p.Title != info.Title || p.RetryAfterMS != 1500 || !strings.HasSuffix(p.Type, "#"+string(info.Code)) {
+			t.Errorf("%+v", p)
+		}
+		again := p.Err()
+		if again.Code != e.Code || again.Detail != e.Detail || again.RequestID != e.RequestID || again.After != e.After || !again.Remote {
+			t.Errorf("%s: %+v", info.Code, again)
+		}
+		if *again.Problem() != *p {
+			t.Errorf("%s: a problem that is passed on reads %q, was %q", info.Code, again.Problem().Detail, p.Detail)
+		}
+	}
+}
+
+// A peer's problem is looked up in our own table: it cannot claim another status or outcome for a code.
+func TestProblemOfALiar(t *testing.T) {
+	p := &Problem{Code: CodeOutcomeUnknown, Status: 200, Outcome: NotDelivered, Title: "All is well", Detail: "x", RetryAfterMS: 1 << 62}
+	got := p.Err().Problem()
+	if got.Status != 504 || got.Outcome != Unknown || got.Title == p.Title || p.Err().After != time.Hour {
+		t.Errorf("%+v", got)
+	}
+	if e := (&Problem{Code: "new_in_v1_7", RetryAfterMS: -5}).Err(); e.Problem().Outcome != Unknown || e.Problem().Code != "new_in_v1_7" || e.After != 0 {
+		t.Errorf("%+v", e.Problem())
+	}
+}
