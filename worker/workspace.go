@@ -188,6 +188,7 @@ func (w *Workspace) Client(token relay.Token) (*client.DatabricksClient, error) 
 	// The SDK would retry POST too, and start again at 1 s; guard retries instead.
 	clientConfig.ErrorRetriable = func(context.Context, error) bool { return false }
 	clientConfig.TransientErrors = nil
+	clientConfig.RetryTimeout = w.cfg.Timeout // 5 min by default, and what would count if the two lines above were lost
 	clientConfig.HTTPTimeout = w.cfg.Timeout
 	clientConfig.RateLimitPerSecond = 1000 // the worker has limits of its own
 	c, err := client.NewWithClient(cfg, httpclient.NewApiClient(clientConfig))

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -448,6 +450,27 @@ func TestRetries(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		})
+	}
+}
+
+func TestOwnTransportSpeaksHTTP2(t *testing.T) {
+	protocols := make(chan string, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		protocols <- r.Proto
+		answerJSON(200, aliceJSON)(rw, r)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	w := newTestWorkspace(t, WorkspaceConfig{Host: server.URL})
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	w.own.TLSClientConfig = &tls.Config{RootCAs: roots}
+	if _, err := w.Me(t.Context(), aliceToken(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-protocols; got != "HTTP/2.0" {
+		t.Errorf("speaks %s", got)
 	}
 }
 
