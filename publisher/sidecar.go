@@ -46,6 +46,7 @@ func NewSidecar(c SidecarConfig) (http.Handler, error) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", c.Service
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 			r.Out.Header = r.In.Header             // the Transport strips a copy, and wants to see what was asked
+			r.Out.Trailer = r.In.Trailer           // the server fills in that map when the body has been read
 		},
 		Transport:    c.Transport,
 		ErrorHandler: s.fail,
