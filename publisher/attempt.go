@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -30,6 +31,8 @@ type attempt struct {
 	stream  *relay.Stream
 	subject string
 	hinted  atomic.Bool
+	sent    atomic.Int64 // messages published
+	heard   atomic.Int64 // frames of the worker that opened
 
 	once    sync.Once
 	release func()
@@ -79,13 +82,14 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 	}
 	a.stream = relay.NewStream(context.Background(), relay.StreamConfig{
 		Role: relay.RoleApp, ID: id, Grant: grant, Limit: relay.FrameLimit(t.nc.MaxPayload()), Budget: t.budget, Now: t.cfg.Now,
-		Publish: t.publisher(a.subject, t.subjects.Control(c.service, where.id, t.cfg.App, id), head.Reply, t.cfg.Hints.Request(id, &head)),
+		Publish: a.publisher(t.subjects.Control(c.service, where.id, t.cfg.App, id), head.Reply, t.cfg.Hints.Request(id, &head)),
 	})
 	a.stream.SetGrant(compact)
+	if !t.enter(id, a) {
+		a.stream.Close()
+		return nil, relay.NewError(relay.CodePublisherDraining, "the publisher is stopping")
+	}
 	where.inFlight.Add(1)
-	t.mu.Lock()
-	t.live[id] = a
-	t.mu.Unlock()
 	a.stop = context.AfterFunc(c.ctx, func() {
 		a.stream.SendCancel(relay.CodeCanceled)
 		a.stream.Fail(canceled(c.ctx))
@@ -93,6 +97,9 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 	if err := a.sendHead(encoded); err != nil {
 		a.keepSlot()
 		a.finish()
+		if e, ok := errors.AsType[*relay.Error](err); ok { // the caller left before anything was sent
+			return nil, e
+		}
 		return nil, relay.Wrap(relay.CodeNATSUnavailable, err, "publishing the request")
 	}
 	return a, nil
@@ -120,12 +127,13 @@ func (a *attempt) sendHead(encoded []byte) error {
 }
 
 // publisher returns how the frames of one request leave: the first on the req subject, the others on ctl.
-func (t *Transport) publisher(subject, control, reply string, hints nats.Header) relay.Publish {
+func (a *attempt) publisher(control, reply string, hints nats.Header) relay.Publish {
 	return func(payload []byte, f relay.FrameType, _ int) error {
+		a.sent.Add(1)
 		if f == relay.FrameHead || f == relay.FrameWhole {
-			return t.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: hints, Data: payload})
+			return a.t.nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: hints, Data: payload})
 		}
-		return t.nc.PublishMsg(&nats.Msg{Subject: control, Reply: reply, Data: payload})
+		return a.t.nc.PublishMsg(&nats.Msg{Subject: control, Reply: reply, Data: payload})
 	}
 }
 
@@ -206,29 +214,38 @@ func (a *attempt) inform(head *relay.ReplyHead) {
 }
 
 // hint takes in what somebody who could not prove to be the worker says: an unsealed refusal, or a 503 as
-// CodeOutcomeUnknown. It decides nothing, but the caller need not wait for the whole timeout.
+// CodeOutcomeUnknown. It decides nothing, but the caller need not wait for the whole timeout: unless a frame of the worker
+// opens within hintGrace, the request ends as unknown.
 func (a *attempt) hint(code relay.Code) {
 	if !a.hinted.CompareAndSwap(false, true) {
 		return
 	}
+	heard := a.heard.Load()
+	a.t.directory.avoid(a.where.instance)
 	e := relay.Errorf(relay.CodeRefusedUnverified, "the answer %q came unsealed", string(code))
 	if code == relay.CodeOutcomeUnknown {
-		if a.t.cfg.TrustBroker {
-			a.t.directory.avoid(a.where.instance)
+		// Only the 503 to the one message sent so far says that the request was not delivered; that to a later frame, or
+		// to the same bytes sent again, says that the worker has left since.
+		if a.t.cfg.TrustBroker && heard == 0 && a.sent.Load() == 1 {
 			a.stream.Fail(relay.Errorf(relay.CodeNoWorker, "NATS says that worker %s is gone", a.where.id))
 			return
 		}
 		e = relay.Errorf(relay.CodeOutcomeUnknown, "NATS says that worker %s is gone, which nothing proves", a.where.id)
-		for _, after := range []time.Duration{250 * time.Millisecond, time.Second} {
-			time.AfterFunc(after, a.stream.Resend) // the same bytes: it may be reconnecting
-		}
 	}
-	a.t.directory.avoid(a.where.instance)
-	if a.call.repeatable() && a.t.hasOther(a.call.service, a.where.id) {
+	if heard == 0 && a.call.repeatable() && a.t.hasOther(a.call.service, a.where.id) {
 		a.stream.Fail(e)
 		return
 	}
-	time.AfterFunc(hintGrace, func() { a.stream.Fail(e) })
+	for _, after := range []time.Duration{hintGrace / 8, hintGrace / 2} {
+		time.AfterFunc(after, a.stream.Resend) // the same bytes: it may be reconnecting
+	}
+	time.AfterFunc(hintGrace, func() {
+		if a.heard.Load() > heard { // it is there after all
+			a.hinted.Store(false)
+			return
+		}
+		a.stream.Fail(e)
+	})
 }
 
 // hasOther reports whether the service has another instance that is ready.

@@ -45,7 +45,7 @@ func (t *Transport) roundTrip(r *http.Request) (*http.Response, error) {
 func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) {
 	tried := map[string]bool{}
 	var last *failure
-	for len(tried) < maxAttempts {
+	for range maxAttempts {
 		if err := t.awaitConnection(c.ctx); err != nil {
 			return nil, last.or(err)
 		}
@@ -62,11 +62,11 @@ func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) 
 		if f == nil {
 			return resp, nil
 		}
-		last = f
+		last = f.after(last, c)
 		if !f.elsewhere(c) {
 			break
 		}
-		if f.outcome != relay.NotDelivered { // not delivered: the same instance may be tried again
+		if f.error.Code != relay.CodeNATSUnavailable { // that says nothing about the instance
 			tried[where.id] = true
 		}
 		t.log.Info("trying another worker", "request_id", f.error.RequestID, "service", c.service, "instance", where.id, "code", string(f.error.Code))
@@ -78,6 +78,15 @@ func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) 
 type failure struct {
 	error   *relay.Error
 	outcome relay.Outcome
+}
+
+// after is what the caller is told when the attempt before ended differently. An attempt that may have been executed is
+// not made good by a later one that was not, unless the method is safe: then the later one knows more.
+func (f *failure) after(before *failure, c *call) *failure {
+	if before != nil && before.outcome == relay.Unknown && f.outcome != relay.Unknown && !relay.SafeMethod(c.head.Method) {
+		return before
+	}
+	return f
 }
 
 // or prefers what a worker or the network has said to "there is no other".

@@ -29,6 +29,7 @@ type Transport struct {
 
 	mu      sync.Mutex
 	live    map[relay.ID]*attempt
+	closing bool            // no new attempt may begin
 	up      chan struct{}   // closed and replaced at each connect
 	watched map[string]bool // services whose announcements are subscribed to
 }
@@ -74,7 +75,7 @@ func (t *Transport) Services() []string {
 }
 
 // Run connects to NATS and keeps the directory and the requests alive until ctx ends. Requests still under way then fail
-// with CodePublisherDraining; stop your HTTP server first. Run may be called once.
+// with CodeStreamBroken; stop your HTTP server first. Run may be called once.
 func (t *Transport) Run(ctx context.Context) error {
 	defer close(t.stopped)
 	up := make(chan struct{}, 1)
@@ -191,7 +192,9 @@ func (t *Transport) receive(m *nats.Msg) {
 		a.hint(code)
 		return
 	}
-	_ = a.stream.Deliver(m.Data) // what does not open changes nothing
+	if a.stream.Deliver(m.Data) == nil { // what does not open changes nothing
+		a.heard.Add(1)
+	}
 }
 
 // denied fails the requests whose subject the server says it denied: such an error comes without the message.
@@ -220,11 +223,25 @@ func (t *Transport) connected() {
 	t.up = make(chan struct{})
 }
 
-// end fails what is still under way, and tells the workers.
+// enter registers an attempt, so that replies reach it; false once the publisher is stopping.
+func (t *Transport) enter(id relay.ID, a *attempt) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closing {
+		return false
+	}
+	t.live[id] = a
+	return true
+}
+
+// end fails what is still under way, and tells the workers. It has been published, so its outcome is unknown.
 func (t *Transport) end() {
+	t.mu.Lock()
+	t.closing = true
+	t.mu.Unlock()
 	for _, a := range t.attempts() {
 		a.stream.SendCancel(relay.CodePublisherDraining)
-		a.stream.Fail(relay.NewError(relay.CodePublisherDraining, "the publisher stopped while the request was under way"))
+		a.stream.Fail(relay.NewError(relay.CodeStreamBroken, "the publisher stopped while the request was under way"))
 	}
 }
 
@@ -239,7 +256,7 @@ func (t *Transport) awaitConnection(ctx context.Context) *relay.Error {
 		select {
 		case <-ready:
 			if t.nc.IsConnected() {
-				return nil
+				return t.checkServer()
 			}
 			ready = nil
 		default:
@@ -261,6 +278,14 @@ func (t *Transport) awaitConnection(ctx context.Context) *relay.Error {
 			return canceled(ctx)
 		}
 	}
+}
+
+// checkServer refuses a server that would not carry a whole head (PROTOCOL.md §7).
+func (t *Transport) checkServer() *relay.Error {
+	if most := t.nc.MaxPayload(); most < relay.MinMaxPayload {
+		return relay.Errorf(relay.CodeNATSUnavailable, "the NATS server's max_payload is %d bytes, obo needs %d: raise it", most, relay.MinMaxPayload)
+	}
+	return nil
 }
 
 func canceled(ctx context.Context) *relay.Error {
