@@ -30,6 +30,7 @@ func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
 			r.Out.URL.Scheme, r.Out.URL.Host = origin.Scheme, origin.Host
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 			r.Out.Host = ""
+			r.Out.Trailer = r.In.Trailer // filled in when the body has been read, after ReverseProxy's copy
 		},
 		Transport: &http.Transport{ // no Proxy: the token goes to the app and nowhere else
 			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,

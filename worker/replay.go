@@ -14,6 +14,9 @@ const replayLife = 2 * relay.Leeway
 // burnKey names one request under one grant.
 type burnKey struct{ gid, id relay.ID }
 
+// errRepeated: a message whose request was burned before. It gets no answer (PROTOCOL.md §8).
+const errRepeated = fault("the request id was used before")
+
 // replayCache remembers which requests were burned. Ids are grouped by the second in which they may be forgotten, so that
 // forgetting is dropping whole maps.
 type replayCache struct {
@@ -41,7 +44,7 @@ func (c *replayCache) burn(key burnKey, issued, now time.Time) *relay.Error {
 	c.forget(now)
 	second := issued.Add(replayLife).Unix() + 1 // rounded up
 	if _, burned := c.seconds[second][key]; burned {
-		return relay.NewError(relay.CodeRefused, "the request id was used before")
+		return relay.Wrap(relay.CodeRefused, errRepeated, "replay")
 	}
 	if c.size >= c.capacity {
 		return relay.Errorf(relay.CodeReplayFull, "the replay cache holds %d ids, its limit", c.size)

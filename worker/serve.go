@@ -22,6 +22,10 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	a, err := w.admission.admit(m, from, reply)
 	if err != nil {
 		w.exchanges.forget(x)
+		if errors.Is(err, errRepeated) {
+			w.stats.dropped.Add(1)
+			return
+		}
 		w.refuseUnsealed(m.Reply, from.App, reply.ID, err)
 		return
 	}
