@@ -44,6 +44,15 @@ const recordFile = "setup.json"
 // reserved are directories of the layout that are no side's.
 var reserved = []string{"inspector", "system", "nats"}
 
+// Read returns what a directory is set up for.
+func Read(dir string) (Config, error) {
+	c, err := Config{Dir: dir}.merged()
+	if err == nil && len(c.Apps)+len(c.Services) == 0 {
+		err = fmt.Errorf("setup: %s has not been set up: run obo init --dir %s", dir, dir)
+	}
+	return c, err
+}
+
 // merged is c on top of what the directory remembers.
 func (c Config) merged() (Config, error) {
 	if c.Dir == "" {
@@ -181,8 +190,8 @@ func (c Config) validate() error {
 	return errors.Join(faults...)
 }
 
-// calls are the services that an app may call.
-func (c Config) calls(a App) []string {
+// Callees are the services that an app may call.
+func (c Config) Callees(a App) []string {
 	if len(a.Calls) == 0 {
 		return c.Services
 	}
@@ -193,7 +202,7 @@ func (c Config) calls(a App) []string {
 func (c Config) callers(service string) []string {
 	var out []string
 	for _, a := range c.Apps {
-		if slices.Contains(c.calls(a), service) {
+		if slices.Contains(c.Callees(a), service) {
 			out = append(out, a.Name)
 		}
 	}
@@ -204,9 +213,9 @@ func (c Config) path(parts ...string) string {
 	return filepath.Join(append([]string{c.Dir}, parts...)...)
 }
 
-// cliURL is the server's for the nats CLI, which cannot pass a proxy that wants headers: beside a WebSocket for the sides
+// CLIURL is the server's for the nats CLI, which cannot pass a proxy that wants headers: beside a WebSocket for the sides
 // it uses the plain listener.
-func (c Config) cliURL() string {
+func (c Config) CLIURL() string {
 	if !strings.HasPrefix(c.NATSURL, "ws") {
 		return c.NATSURL
 	}
@@ -215,3 +224,6 @@ func (c Config) cliURL() string {
 	}
 	return "nats://" + c.Listen
 }
+
+// InspectorSeed is the path of the seed of the nats CLI's user who looks on.
+func (c Config) InspectorSeed() string { return c.path("inspector", "nats.nk") }

@@ -57,7 +57,7 @@ func initialize(cfg Config, f files) (Result, error) {
 	}
 	return Result{
 		Config: cfg, ServerConf: cfg.path("nats-server.conf"), Sides: p.sides,
-		Inspector: cfg.path("inspector", "nats.nk"), System: cfg.path("system", "nats.nk"), Contexts: p.contexts,
+		Inspector: cfg.InspectorSeed(), System: cfg.path("system", "nats.nk"), Contexts: p.contexts,
 	}, nil
 }
 
@@ -83,7 +83,7 @@ func (p *plan) load() error {
 		add(relay.RoleApp, a.Name)
 	}
 	var err error
-	p.inspector, err = loadUser(p.cfg.path("inspector", "nats.nk"))
+	p.inspector, err = loadUser(p.cfg.InspectorSeed())
 	faults = append(faults, err)
 	p.system, err = loadUser(p.cfg.path("system", "nats.nk"))
 	return errors.Join(append(faults, err)...)
@@ -107,7 +107,7 @@ func (p *plan) natsconf() natsconf.Config {
 		c.WebSocket = &natsconf.WebSocket{Listen: p.cfg.WebSocket, TLS: tls}
 	}
 	for _, a := range p.cfg.Apps {
-		c.Apps = append(c.Apps, natsconf.App{Name: a.Name, NKeys: []string{p.side(relay.RoleApp, a.Name).user.public}, Calls: p.cfg.calls(a)})
+		c.Apps = append(c.Apps, natsconf.App{Name: a.Name, NKeys: []string{p.side(relay.RoleApp, a.Name).user.public}, Calls: p.cfg.Callees(a)})
 	}
 	for _, name := range p.cfg.Services {
 		c.Services = append(c.Services, natsconf.Service{Name: name, NKeys: []string{p.side(relay.RoleService, name).user.public}, Apps: p.cfg.callers(name)})
@@ -131,7 +131,7 @@ func (p *plan) trust(s *Side) relay.TrustFile {
 	}
 	for _, a := range p.cfg.Apps {
 		if a.Name == s.Name {
-			f.Services = keys(relay.RoleService, p.cfg.calls(a))
+			f.Services = keys(relay.RoleService, p.cfg.Callees(a))
 		}
 	}
 	return f
@@ -148,7 +148,7 @@ func (p *plan) save(f files, conf string) error {
 			return err
 		}
 	}
-	if err := p.inspector.save(f, p.cfg.path("inspector", "nats.nk")); err != nil {
+	if err := p.inspector.save(f, p.cfg.InspectorSeed()); err != nil {
 		return err
 	}
 	if err := p.system.save(f, p.cfg.path("system", "nats.nk")); err != nil {
@@ -168,8 +168,8 @@ func (p *plan) saveContexts(f files) error {
 	}
 	defer os.RemoveAll(beside)
 	paths, err := natsconf.CLI{
-		URL:               p.cfg.cliURL(),
-		InspectorSeedFile: p.cfg.path("inspector", "nats.nk"),
+		URL:               p.cfg.CLIURL(),
+		InspectorSeedFile: p.cfg.InspectorSeed(),
 		SystemSeedFile:    p.cfg.path("system", "nats.nk"),
 		CAFile:            p.cfg.CAFile,
 		TLSFirst:          p.cfg.TLSCertFile != "",

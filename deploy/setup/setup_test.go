@@ -134,6 +134,12 @@ func TestInitAgain(t *testing.T) {
 		t.Error("the key is said to be new")
 	}
 	r = mustInit(t, Config{Dir: dir, Apps: []App{{Name: "batch", Calls: []string{"billing"}}}, Services: []string{"billing"}})
+	if read, err := Read(dir); err != nil || read.NATSURL != r.Config.NATSURL || len(read.Apps) != 2 {
+		t.Errorf("read %+v, %v", read, err)
+	}
+	if _, err := Read(t.TempDir()); err == nil || !strings.Contains(err.Error(), "has not been set up") {
+		t.Error(err)
+	}
 	if r.Config.NATSURL != "nats://127.0.0.1:4333" || r.Config.Listen != "127.0.0.1:4333" {
 		t.Errorf("the earlier addresses are forgotten: %+v", r.Config)
 	}
@@ -351,8 +357,8 @@ func TestAddresses(t *testing.T) {
 		"wss://broker.example:444": {"127.0.0.1:4222", "0.0.0.0:8080", "nats://127.0.0.1:4222"},
 	} {
 		r := mustInit(t, Config{Dir: t.TempDir(), Apps: []App{{Name: "ui"}}, Services: []string{"middleware"}, NATSURL: url})
-		if c := r.Config; c.Listen != want[0] || c.WebSocket != want[1] || c.cliURL() != want[2] {
-			t.Errorf("%q: listen %q, WebSocket %q, CLI %q", url, c.Listen, c.WebSocket, c.cliURL())
+		if c := r.Config; c.Listen != want[0] || c.WebSocket != want[1] || c.CLIURL() != want[2] {
+			t.Errorf("%q: listen %q, WebSocket %q, CLI %q", url, c.Listen, c.WebSocket, c.CLIURL())
 		}
 		var context struct{ URL, NKey string }
 		data, err := os.ReadFile(r.Contexts[0])

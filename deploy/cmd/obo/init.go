@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/obo-relay/obo-relay/deploy/natsconf"
+	"github.com/obo-relay/obo-relay/deploy/setup"
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// initCommand makes the files of a relay.
+type initCommand struct {
+	Dir           string   `required:"" placeholder:"DIR" help:"Where the files go. A directory that has been set up before is added to; its keys stay."`
+	App           []string `sep:"none" placeholder:"NAME[=SERVICE,…]" help:"An app that calls services: all of them, or those named. May be repeated."`
+	Service       []string `placeholder:"NAME" help:"A service that apps call. May be repeated."`
+	NATS          string   `name:"nats" placeholder:"URL" help:"How both sides reach the NATS server. Default: nats://127.0.0.1:4222."`
+	Listen        string   `placeholder:"HOST:PORT" help:"Where the NATS server listens. Default: the URL's port."`
+	Websocket     string   `placeholder:"HOST:PORT" help:"Where it listens for NATS over WebSocket. Default: nowhere, or a ws URL's port."`
+	TLSCertFile   string   `name:"tls-cert-file" placeholder:"FILE" help:"The NATS server's certificate, PEM."`
+	TLSKeyFile    string   `name:"tls-key-file" placeholder:"FILE" help:"Its private key, PEM."`
+	TLSCAFile     string   `name:"tls-ca-file" placeholder:"FILE" help:"Its certificate authority, PEM, for the nats CLI. Default: the system's."`
+	SubjectPrefix string   `placeholder:"PREFIX" help:"Put before obo.v1 in every subject, so that several environments share a server."`
+}
+
+// Run makes the files and says what to run next.
+func (c *initCommand) Run(t *terminal) error {
+	cfg := setup.Config{
+		Dir: c.Dir, Services: c.Service, NATSURL: c.NATS, Listen: c.Listen, WebSocket: c.Websocket,
+		TLSCertFile: c.TLSCertFile, TLSKeyFile: c.TLSKeyFile, CAFile: c.TLSCAFile, SubjectPrefix: c.SubjectPrefix,
+	}
+	for _, text := range c.App {
+		name, calls, given := strings.Cut(text, "=")
+		app := setup.App{Name: name}
+		if given {
+			app.Calls = strings.Split(calls, ",")
+		}
+		cfg.Apps = append(cfg.Apps, app)
+	}
+	result, err := setup.Init(cfg)
+	if err != nil {
+		return err
+	}
+	guide{result, filepath.Clean(c.Dir), t.stdout}.print()
+	return nil
+}
+
+// guide tells what was made and what to run next.
+type guide struct {
+	setup.Result
+	dir string // as it was given, for shorter paths
+	w   io.Writer
+}
+
+func (g guide) print() {
+	g.made()
+	g.run()
+	g.look()
+}
+
+func (g guide) line(format string, args ...any) { fmt.Fprintf(g.w, format+"\n", args...) }
+
+// path is shown as the directory was given, and safe to paste into a shell.
+func (g guide) path(abs string) string {
+	rel, err := filepath.Rel(g.Config.Dir, abs)
+	if err != nil {
+		return quote(abs)
+	}
+	return quote(filepath.Join(g.dir, rel))
+}
+
+func (g guide) made() {
+	g.line("%s holds:", g.dir)
+	g.line("")
+	g.line("  %-20s the NATS server's configuration; no secret", "nats-server.conf")
+	for _, s := range g.Sides {
+		state := "kept"
+		if s.New {
+			state = "new"
+		}
+		g.line("  %-20s %s %s, key %s (%s)", filepath.Base(filepath.Dir(s.KitFile))+"/"+filepath.Base(s.KitFile), s.Role, s.Name, s.Kid, state)
+	}
+	g.line("  %-20s the nats CLI's contexts %s and %s", "nats/context/", natsconf.InspectorContext, natsconf.SystemContext)
+	g.line("")
+	g.line("Each kit is one side's whole configuration and secret: key.json, nats.nk and trust.json in one document.")
+}
+
+// run prints one command for each process. The addresses are free for the reader to change.
+func (g guide) run() {
+	const upstreamPort, routePort = 8000, 9100
+	g.line("")
+	g.line("Run next, each in a terminal of its own:")
+	g.line("")
+	g.line("  obo-broker --config %s", g.path(g.ServerConf))
+	g.line("  obo sandbox                # a stand-in for the workspace; with a real one give its URL to the workers")
+	for i, name := range g.Config.Services {
+		s := g.Side(relay.RoleService, name)
+		g.line("  obo-worker --kit-file %s --forward http://127.0.0.1:%d --workspace %s%s", g.path(s.KitFile), upstreamPort+i, sandboxURL, g.tls())
+	}
+	port := routePort
+	for _, a := range g.Config.Apps {
+		s := g.Side(relay.RoleApp, a.Name)
+		routes := ""
+		for _, service := range g.Config.Callees(a) {
+			routes += fmt.Sprintf(" --route %s=127.0.0.1:%d", service, port)
+			port++
+		}
+		g.line("  obo-publisher --kit-file %s%s%s", g.path(s.KitFile), routes, g.tls())
+	}
+	g.line("")
+	g.line("With the middleware app at port %d, call it as a person:", upstreamPort)
+	g.line("")
+	first := g.Config.Apps[0]
+	g.line("  curl http://127.0.0.1:%d/ -H \"X-Forwarded-Access-Token: $(obo sandbox token alice)\"", routePort)
+	g.line("  obo sandbox token alice | obo call --kit-file %s%s %s /", g.path(g.Side(relay.RoleApp, first.Name).KitFile), g.tls(), g.Config.Callees(first)[0])
+}
+
+func (g guide) look() {
+	root := "obo.v1.>"
+	if g.Config.SubjectPrefix != "" {
+		root = g.Config.SubjectPrefix + "." + root
+	}
+	g.line("")
+	g.line("Look on:")
+	g.line("")
+	g.line("  obo tail --dir %s", quote(g.dir))
+	g.line("  export XDG_CONFIG_HOME=%s", quote(g.Config.Dir))
+	g.line("  nats --context %s sub '%s'", natsconf.InspectorContext, root)
+	g.line("  nats --context %s micro ls", natsconf.InspectorContext)
+	g.line("  nats --context %s server list", natsconf.SystemContext)
+}
+
+// tls are the flags that every client of a server with TLS needs.
+func (g guide) tls() string {
+	if !strings.HasPrefix(g.Config.NATSURL, "tls") {
+		return ""
+	}
+	flags := " --nats-tls-first"
+	if g.Config.CAFile != "" {
+		flags += " --nats-ca-file " + quote(g.Config.CAFile)
+	}
+	return flags
+}
+
+// quote makes one word of a shell's.
+func quote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:@%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

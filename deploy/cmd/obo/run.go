@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+const command = "obo"
+
+const description = `Sets a relay up and looks at it.
+
+Every flag is an environment variable too: --kit-file is OBO_KIT_FILE.`
+
+// commands are the subcommands, each in a file of its own with a method Run(*terminal) error.
+type commands struct {
+	Init    initCommand    `cmd:"" help:"Make keys, trust files, kits, NATS users and nats-server.conf."`
+	Call    callCommand    `cmd:"" help:"Send one request to a service, with a person's token."`
+	Tail    tailCommand    `cmd:"" help:"Print one line for each finished request."`
+	Sandbox sandboxCommand `cmd:"" help:"Run a stand-in for a workspace, with alice and bob."`
+}
+
+// terminal is what a command runs in.
+type terminal struct {
+	ctx            context.Context
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// run returns the exit code: 1 for faults, 2 for flags that cannot be read.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	code := -1
+	parser, err := kong.New(&commands{},
+		kong.Name(command),
+		kong.Description(description),
+		kong.DefaultEnvars("OBO"),
+		kong.Exit(func(status int) { code = max(code, status) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(stdout, stderr))
+	var selected *kong.Context
+	if err == nil {
+		selected, err = parser.Parse(args)
+	}
+	switch {
+	case code >= 0:
+		return code
+	case err != nil:
+		fmt.Fprintf(stderr, "%s: %v (see %s --help)\n", command, err, command)
+		return 2
+	}
+	if err := selected.Run(&terminal{ctx, stdin, stdout, stderr}); err != nil {
+		for fault := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintf(stderr, "%s %s: %s\n", command, selected.Selected().Name, fault)
+		}
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/obo-relay/obo-relay/deploy/sandbox"
+)
+
+const (
+	sandboxURL    = "http://127.0.0.1:8080"
+	sandboxDomain = "@example.com"
+	tokenPath     = "/sandbox/token"
+)
+
+// sandboxCommand runs a stand-in for a workspace, or asks one for a token.
+type sandboxCommand struct {
+	Run   sandboxRun   `cmd:"" default:"withargs" help:"Run it (default)."`
+	Token sandboxToken `cmd:"" help:"Print a fresh token of a person, from a sandbox that runs."`
+}
+
+// sandboxRun serves the workspace.
+type sandboxRun struct {
+	Listen   string        `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where it listens: loopback only, since it asks for no password. Default: 127.0.0.1:8080."`
+	App      string        `default:"ui" placeholder:"NAME" help:"The app that its tokens are issued to. Default: ui."`
+	Lifetime time.Duration `default:"1h" placeholder:"TIME" help:"How long its tokens live. Default: 1h."`
+}
+
+// Run serves until the context ends.
+func (c *sandboxRun) Run(t *terminal) error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--listen %q: want a loopback address, for example 127.0.0.1:8080: the sandbox asks for no password", c.Listen)
+	}
+	workspace, err := sandbox.New(sandbox.Config{
+		Users: []sandbox.User{
+			{UserName: "alice" + sandboxDomain, DisplayName: "Alice", Groups: []string{"data-admins", "analysts"}},
+			{UserName: "bob" + sandboxDomain, DisplayName: "Bob", Groups: []string{"analysts"}},
+		},
+		Apps:          []sandbox.App{{Name: c.App, UserAuthorization: true}},
+		TokenLifetime: c.Lifetime,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("%w: stop the program that listens there, or choose another address with --listen", err)
+	}
+	base := "http://" + listener.Addr().String()
+	if err := workspace.SetURL(base); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	fmt.Fprintf(t.stdout, "workspace  %s (a stand-in, without passwords)\n", base)
+	fmt.Fprintln(t.stdout, "people     alice (data-admins, analysts), bob (analysts)")
+	fmt.Fprintf(t.stdout, "a token    obo sandbox token%s alice\n", elsewhere(base))
+	fmt.Fprintf(t.stdout, "           curl -d user=alice %s%s\n", base, tokenPath)
+	return serve(t, listener, withTokens(workspace, c.App))
+}
+
+// elsewhere is the flag for a sandbox that is not where one is looked for.
+func elsewhere(base string) string {
+	if base == sandboxURL {
+		return ""
+	}
+	return " --workspace " + base
+}
+
+// serve returns when the context ends and the requests under way have.
+func serve(t *terminal, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(slog.NewTextHandler(t.stderr, nil), slog.LevelWarn),
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	select {
+	case err := <-done:
+		return err
+	case <-t.ctx.Done():
+		defer func() { <-done }()
+		return server.Close()
+	}
+}
+
+// withTokens adds the one thing that the platform has no address for: a token of anybody, for the asking.
+func withTokens(workspace *sandbox.Workspace, app string) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", workspace)
+	mux.HandleFunc("POST "+tokenPath, func(w http.ResponseWriter, r *http.Request) {
+		opts := sandbox.TokenOptions{App: app}
+		if text := r.PostFormValue("lifetime"); text != "" {
+			var err error
+			if opts.Lifetime, err = time.ParseDuration(text); err != nil {
+				http.Error(w, "lifetime: want a time such as 10m, or -1m for a token that has expired", http.StatusBadRequest)
+				return
+			}
+		}
+		token, err := workspace.Token(fullName(r.PostFormValue("user")), opts)
+		if err != nil {
+			http.Error(w, "no such user: want alice or bob", http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		fmt.Fprintln(w, token)
+	})
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+func fullName(user string) string {
+	if strings.Contains(user, "@") {
+		return user
+	}
+	return user + sandboxDomain
+}
+
+// sandboxToken asks a sandbox for a token.
+type sandboxToken struct {
+	User      string        `arg:"" help:"alice or bob."`
+	Workspace string        `env:"OBO_WORKSPACE" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Where the sandbox is. Default: http://127.0.0.1:8080."`
+	Lifetime  time.Duration `placeholder:"TIME" help:"How long it lives; --lifetime=-1m makes one that has expired. Default: the sandbox's."`
+}
+
+// Run prints the token.
+func (c *sandboxToken) Run(t *terminal) error {
+	form := url.Values{"user": {c.User}}
+	if c.Lifetime != 0 {
+		form.Set("lifetime", c.Lifetime.String())
+	}
+	address := strings.TrimSuffix(c.Workspace, "/") + tokenPath
+	request, err := http.NewRequestWithContext(t.ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	transport := &http.Transport{DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return fmt.Errorf("no sandbox answers at %s: start one with obo sandbox, or name it with --workspace: %w", c.Workspace, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s: is it an obo sandbox?: %s", c.Workspace, response.Status, strings.TrimSpace(firstLine(body)))
+	}
+	_, err = t.stdout.Write(body)
+	return err
+}
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(string(b), "\n")
+	return fmt.Sprintf("%.200q", line)
+}
