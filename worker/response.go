@@ -24,7 +24,7 @@ type response struct {
 	method   string
 	onHead   func() // the first byte of the reply head is about to leave
 	header   http.Header
-	bodyless bool // HEAD, 204, 304: nothing may be written
+	bodyless bool // HEAD, 204, 304: no body is sent
 
 	mu       sync.Mutex
 	status   int // 0 before WriteHeader
@@ -99,12 +99,18 @@ func (w *response) Write(p []byte) (int, error) {
 	switch {
 	case w.over:
 		return 0, w.ended()
-	case w.bodyless:
+	case w.bodyless && w.method != http.MethodHead:
 		return 0, http.ErrBodyNotAllowed
 	case w.length >= 0 && w.written+int64(len(p)) > w.length:
 		return 0, http.ErrContentLength
 	}
 	w.written += int64(len(p))
+	if !w.headSent && w.buffer.Len() == 0 && (w.bodyless || len(p) > bufferSize) {
+		w.sniff(p) // it will not be in the buffer
+	}
+	if w.bodyless { // HEAD: the body is counted, as net/http does
+		return len(p), nil
+	}
 	if w.buffer.Len()+len(p) <= bufferSize {
 		return w.buffer.Write(p)
 	}
@@ -156,12 +162,10 @@ func (w *response) flush() error {
 // sendHead sends the head with the buffered body; whole says that the reply ends here.
 func (w *response) sendHead(whole bool) error {
 	h := w.fixed
-	if whole && w.length < 0 && !w.bodyless {
+	if whole && w.length < 0 && (!w.bodyless || w.written > 0) {
 		w.length = w.written
 	}
-	if !w.bodyless && w.buffer.Len() > 0 && len(h["Content-Type"]) == 0 && h.Get("Content-Encoding") == "" {
-		h.Set("Content-Type", http.DetectContentType(w.buffer.Bytes()))
-	}
+	w.sniff(w.buffer.Bytes())
 	trailer := w.declaredTrailer()
 	relay.StripReply(h)
 	delete(h, "Content-Length")
@@ -187,6 +191,13 @@ func (w *response) sendHead(whole bool) error {
 		return w.sendEnd(&relay.End{})
 	}
 	return nil
+}
+
+// sniff sets the type of a body whose handler has not, by its first bytes.
+func (w *response) sniff(p []byte) {
+	if _, set := w.fixed["Content-Type"]; !set && len(p) > 0 && w.fixed.Get("Content-Encoding") == "" {
+		w.fixed.Set("Content-Type", http.DetectContentType(p))
+	}
 }
 
 // declaredTrailer lists the trailers that the handler announced in the Trailer header.

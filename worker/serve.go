@@ -108,6 +108,10 @@ func (e *exchangeRun) run() {
 		}
 		e.userName = user.UserName
 	}
+	if e.ctx.Err() != nil { // the caller left, or was told that it is too late, while the workspace was asked
+		e.logFault(e.response.fail(relay.AsError(context.Cause(e.ctx))))
+		return
+	}
 	e.dispatch(user)
 }
 
