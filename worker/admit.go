@@ -20,6 +20,7 @@ type admission struct {
 	opaque  bool
 	keys    *keyring
 	replay  *replayCache
+	clock   *clockGuard
 	now     func() time.Time
 	trust   atomic.Pointer[relay.Trust]
 	grants  *lru.Cache[grantTail, *openedGrant]
@@ -33,7 +34,7 @@ func newAdmission(c Config, keys *keyring) (*admission, error) {
 		return nil, err
 	}
 	a := &admission{
-		service: c.Service, opaque: c.OpaqueTokens, keys: keys, replay: newReplayCache(c.ReplayCapacity), now: c.Now,
+		service: c.Service, opaque: c.OpaqueTokens, keys: keys, replay: newReplayCache(c.ReplayCapacity), clock: newClockGuard(c.Now()), now: c.Now,
 		grants: grants, dear: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	a.trust.Store(c.Trust)
@@ -54,12 +55,20 @@ func (a *admission) setTrust(t *relay.Trust) {
 	a.grants.Purge()
 }
 
-// reset destroys keys and grants, after which nothing sealed before can be opened. What was burned stays burned, for the
-// requests that are being admitted at this moment.
-func (a *admission) reset() error {
-	err := a.keys.reset()
+// clockStep returns by how much the wall clock was stepped. If it was, keys and grants are destroyed, after which nothing
+// sealed before can be opened; what was burned stays burned, for the requests that are being admitted at this moment.
+func (a *admission) clockStep() (time.Duration, error) {
+	now := a.now()
+	step := a.clock.step(now)
+	if step == 0 {
+		return 0, nil
+	}
+	if err := a.keys.reset(); err != nil {
+		return step, err
+	}
 	a.grants.Purge()
-	return err
+	a.clock.accept(now)
+	return step, nil
 }
 
 // admitted is a request that has been opened and burned. Only now may anything be sealed for it.
@@ -97,6 +106,10 @@ func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *r
 	}
 	if err := relay.CheckHints(m.Header, reply.ID, head); err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "hints")
+	}
+	if step := a.clock.step(now); step != 0 {
+		// Until the keys are gone, a captured request whose id was forgotten could be inside the window again.
+		return nil, relay.Errorf(relay.CodeClockSkew, "this machine's clock was stepped by %v a moment ago", step.Round(time.Second))
 	}
 	if err := a.replay.burn(burnKey{grant.Gid, reply.ID}, time.UnixMilli(head.IssuedAt), now); err != nil {
 		return nil, err

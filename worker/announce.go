@@ -65,6 +65,10 @@ func (a *announcer) announce() {
 	if !w.nc.IsConnected() {
 		return
 	}
+	if most := w.nc.MaxPayload(); most < relay.MinMaxPayload {
+		w.log.Error("not announced: raise the NATS server's max_payload", "max_payload", most, "needed", relay.MinMaxPayload)
+		return
+	}
 	if err := w.nc.FlushTimeout(2 * time.Second); err != nil {
 		w.log.Warn("not announced: the NATS server does not answer", "error", err)
 		return

@@ -186,7 +186,6 @@ func (w *Worker) refuseUnsealed(subject, app string, id relay.ID, e *relay.Error
 func (w *Worker) keep(ctx context.Context, up <-chan struct{}) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
-	clock := newClockGuard(w.cfg.Now)
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,9 +196,9 @@ func (w *Worker) keep(ctx context.Context, up <-chan struct{}) {
 				s.Resend()
 			}
 		case <-tick.C:
-			if step := clock.step(); step != 0 {
+			if step, err := w.admission.clockStep(); step != 0 {
 				w.log.Warn("the wall clock was stepped: all instance keys and grants are dropped", "step", step)
-				w.newKeys(w.admission.reset())
+				w.newKeys(err)
 			}
 			if rotated, err := w.keys.rotate(); rotated || err != nil {
 				w.newKeys(err)
