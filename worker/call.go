@@ -28,24 +28,23 @@ func CallFrom(ctx context.Context) (Call, bool) {
 }
 
 // newRequest makes the http.Request that the handler sees from a checked head. It carries the headers that the platform
-// itself would have set, from the worker's own knowledge and never from the message.
-func newRequest(ctx context.Context, a *admitted, call Call, user *User, identity IdentityHeaders) (*http.Request, error) {
+// itself would have set, from the worker's own knowledge and never from the message; unfit names those whose value does
+// not fit a header.
+func newRequest(ctx context.Context, a *admitted, call Call, user *User, identity IdentityHeaders) (r *http.Request, unfit []string, err error) {
 	target := a.head.Path
 	if a.head.Query != "" {
 		target += "?" + a.head.Query
 	}
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
-		return nil, relay.NewError(relay.CodePathNotCanonical, "the path cannot be parsed")
+		return nil, nil, relay.NewError(relay.CodePathNotCanonical, "the path cannot be parsed")
 	}
 	h := a.head.Header
 	requestID := relay.RequestID(h, call.ID)
 	relay.StripRequest(h)
 	h[relay.HeaderAccessToken] = []string{call.Token.Reveal()}
 	h[relay.HeaderRequestID] = []string{requestID}
-	if user != nil {
-		identity.apply(h, user)
-	}
+	unfit = identity.apply(h, user) // also without a user: it removes what the message had under these names
 	ctx = context.WithValue(ctx, callKey{}, call)
 	// httputil.ReverseProxy panics with http.ErrAbortHandler on a body that breaks off, but only where it believes to run
 	// under a server; without this key it would return as if the reply were complete.
@@ -53,7 +52,7 @@ func newRequest(ctx context.Context, a *admitted, call Call, user *User, identit
 	if user != nil {
 		ctx = withUser(ctx, user)
 	}
-	r := &http.Request{
+	r = &http.Request{
 		Method: a.head.Method, URL: u, RequestURI: target, Header: h, Host: call.Service, RemoteAddr: call.App,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: a.head.Length,
 	}
@@ -63,7 +62,7 @@ func newRequest(ctx context.Context, a *admitted, call Call, user *User, identit
 			r.Trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
 		}
 	}
-	return r.WithContext(ctx), nil
+	return r.WithContext(ctx), unfit, nil
 }
 
 // requestBody is the body of a relayed request. It is whole at io.EOF, or an error.

@@ -29,7 +29,7 @@ type Config struct {
 	OpaqueTokens bool
 
 	Hints          relay.Hints   // clear headers on replies. Defaults to relay.HintsFull
-	MaxInFlight    int           // requests under way. Defaults to 256
+	MaxInFlight    int           // requests served at once; as many may wait, one person is served half of it at most. Defaults to 256
 	MaxBody        int64         // bytes of a request body. 0 = no limit
 	ReplayCapacity int           // request ids remembered for 90 s. Defaults to 1,000,000 (about 60 MB when full)
 	GrantCache     int           // opened grants kept. Defaults to 4,096
@@ -95,6 +95,9 @@ func (c Config) validate() error {
 		faults = append(faults, err)
 	}
 	if err := c.NATS.Validate(); err != nil {
+		faults = append(faults, err)
+	}
+	if err := c.IdentityHeaders.validate(); err != nil {
 		faults = append(faults, err)
 	}
 	if err := checkEnvironment(os.Getenv); err != nil {

@@ -99,6 +99,12 @@ func (e *exchangeRun) run() {
 		e.logFault(e.response.refuse(err))
 		return
 	}
+	whose := e.w.slots.person(e.call.App, e.call.Token)
+	if err := e.w.slots.acquire(e.ctx, whose); err != nil {
+		e.logFault(e.response.refuse(relay.AsError(err)))
+		return
+	}
+	defer e.w.slots.release(whose)
 	var user *User
 	if e.w.cfg.Lookup != nil {
 		var err error
@@ -138,8 +144,6 @@ func (e *exchangeRun) check() *relay.Error {
 		return relay.Errorf(relay.CodeBodyTooLarge, "the body is over this worker's limit of %d bytes", w.cfg.MaxBody)
 	case w.refusing():
 		return &relay.Error{Code: relay.CodeWorkerDraining, Detail: "this worker is about to stop"}
-	case w.stats.inFlight.Load() > int64(w.cfg.MaxInFlight):
-		return &relay.Error{Code: relay.CodeOverloaded, Detail: fmt.Sprintf("the worker has %d requests under way, its limit", w.cfg.MaxInFlight), After: time.Second}
 	}
 	if t := e.call.Token; !t.Opaque() && w.cfg.Now().Sub(t.Expiry()) > relay.Leeway {
 		return relay.Errorf(relay.CodeTokenExpired, "the token expired %v ago", w.cfg.Now().Sub(t.Expiry()).Round(time.Second))
@@ -149,10 +153,13 @@ func (e *exchangeRun) check() *relay.Error {
 
 // dispatch runs the handler.
 func (e *exchangeRun) dispatch(user *User) {
-	r, err := newRequest(e.ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders)
+	r, unfit, err := newRequest(e.ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders)
 	if err != nil {
 		e.logFault(e.response.refuse(relay.AsError(err)))
 		return
+	}
+	if len(unfit) > 0 {
+		e.w.log.Warn("identity headers left out: the person's values do not fit", "request_id", e.call.ID.String(), "headers", unfit)
 	}
 	r.Body = e.body(r)
 	defer func() {

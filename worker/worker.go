@@ -25,6 +25,7 @@ type Worker struct {
 	announcer *announcer
 	stats     *stats
 	budget    *relay.Budget
+	slots     *slots
 	refusals  *rate.Limiter // of log lines and unsealed answers about messages that anybody may send
 	start     time.Time
 	nc        *nats.Conn
@@ -32,6 +33,10 @@ type Worker struct {
 	phase    atomic.Int32
 	lastHead atomic.Int64 // elapsed time of the last new request
 }
+
+// hardFactor times MaxInFlight requests are admitted at all: as many are served, as many wait, and the others are told so
+// under seal before they are let go.
+const hardFactor = 4
 
 // The phases of a worker's life.
 const (
@@ -48,7 +53,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, log: cfg.Log, instance: relay.NewInstance(), exchanges: newExchanges(), start: cfg.Now(),
-		stats: newStats(cfg.Now()), budget: relay.NewBudget(relay.ConnectionBudget), refusals: rate.NewLimiter(50, 50),
+		stats: newStats(cfg.Now()), budget: relay.NewBudget(relay.ConnectionBudget), slots: newSlots(cfg.MaxInFlight), refusals: rate.NewLimiter(50, 50),
 	}
 	w.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
 	var err error
@@ -154,8 +159,8 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 		}
 		return
 	}
-	if w.stats.inFlight.Load() >= int64(2*w.cfg.MaxInFlight) {
-		w.refuseUnsealed(m.Reply, from.App, reply.ID, relay.NewError(relay.CodeRefused, "over twice the limit of requests under way"))
+	if w.stats.inFlight.Load() >= int64(hardFactor*w.cfg.MaxInFlight) {
+		w.refuseUnsealed(m.Reply, from.App, reply.ID, relay.NewError(relay.CodeRefused, "far over the limit of requests under way"))
 		return
 	}
 	x := w.exchanges.start(exchangeKey{from.App, reply.ID})

@@ -1,0 +1,208 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// slots bounds how many requests are served at once. When all are taken, requests wait in a bounded queue that is fair: a
+// slot that becomes free goes to the next app in turn, and within it to the next person in turn. When the queue is full,
+// whoever has most requests in it gives way to somebody who has fewer.
+type slots struct {
+	size      int // served at once
+	perPerson int // of these, by one person
+	queueSize int
+	seed      maphash.Seed
+
+	mu      sync.Mutex
+	taken   int
+	queued  int
+	running map[person]int
+	apps    []*appQueue // with somebody waiting; the front one is next
+}
+
+// person is whose request it is, as far as its token tells: a hash, good for this process only.
+type person struct {
+	app   string
+	token uint64
+}
+
+type appQueue struct {
+	app     string
+	persons []*personQueue // with something waiting; the front one is next
+}
+
+type personQueue struct {
+	person  person
+	waiters []chan error // capacity 1 each, oldest first
+}
+
+func newSlots(size int) *slots {
+	return &slots{size: size, perPerson: max(1, size/2), queueSize: size, seed: maphash.MakeSeed(), running: map[person]int{}}
+}
+
+func (s *slots) person(app string, token relay.Token) person {
+	return person{app, maphash.String(s.seed, token.Reveal())}
+}
+
+// acquire waits for a slot. CodeOverloaded: the queue is full.
+func (s *slots) acquire(ctx context.Context, p person) error {
+	s.mu.Lock()
+	if s.taken < s.size && s.running[p] < s.perPerson {
+		s.start(p)
+		s.mu.Unlock()
+		return nil
+	}
+	if s.queued >= s.queueSize && !s.displace(p) {
+		s.mu.Unlock()
+		return s.overloaded()
+	}
+	ready := make(chan error, 1)
+	s.enqueue(p, ready)
+	s.mu.Unlock()
+	select {
+	case err := <-ready:
+		return err
+	case <-ctx.Done():
+		s.withdraw(p, ready)
+		return context.Cause(ctx)
+	}
+}
+
+// release gives the slot to whoever is next.
+func (s *slots) release(p person) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop(p)
+	s.next()
+}
+
+func (s *slots) start(p person) {
+	s.taken++
+	s.running[p]++
+}
+
+func (s *slots) stop(p person) {
+	s.taken--
+	if s.running[p]--; s.running[p] == 0 {
+		delete(s.running, p)
+	}
+}
+
+// next starts waiters while there are slots; the caller holds mu.
+func (s *slots) next() {
+	for s.taken < s.size {
+		app, p := s.eligible()
+		if p == nil {
+			return
+		}
+		ready := p.waiters[0]
+		s.remove(app, p, 0)
+		s.start(p.person)
+		ready <- nil
+		// Who has just been served goes to the end of the line.
+		app.persons = moveToEnd(app.persons, p)
+		s.apps = moveToEnd(s.apps, app)
+	}
+}
+
+// eligible is the next in line who is under the limit for one person.
+func (s *slots) eligible() (*appQueue, *personQueue) {
+	for _, a := range s.apps {
+		for _, p := range a.persons {
+			if s.running[p.person] < s.perPerson {
+				return a, p
+			}
+		}
+	}
+	return nil, nil
+}
+
+func moveToEnd[T comparable](list []T, v T) []T {
+	i := slices.Index(list, v)
+	if i < 0 {
+		return list
+	}
+	return append(slices.Delete(list, i, i+1), v)
+}
+
+func (s *slots) enqueue(p person, ready chan error) {
+	i := slices.IndexFunc(s.apps, func(a *appQueue) bool { return a.app == p.app })
+	if i < 0 {
+		s.apps = append(s.apps, &appQueue{app: p.app})
+		i = len(s.apps) - 1
+	}
+	a := s.apps[i]
+	j := slices.IndexFunc(a.persons, func(q *personQueue) bool { return q.person == p })
+	if j < 0 {
+		a.persons = append(a.persons, &personQueue{person: p})
+		j = len(a.persons) - 1
+	}
+	a.persons[j].waiters = append(a.persons[j].waiters, ready)
+	s.queued++
+}
+
+// remove takes out one waiter, and queues that are empty.
+func (s *slots) remove(a *appQueue, p *personQueue, i int) {
+	p.waiters = slices.Delete(p.waiters, i, i+1)
+	s.queued--
+	if len(p.waiters) == 0 {
+		a.persons = slices.DeleteFunc(a.persons, func(q *personQueue) bool { return q == p })
+	}
+	if len(a.persons) == 0 {
+		s.apps = slices.DeleteFunc(s.apps, func(b *appQueue) bool { return b == a })
+	}
+}
+
+// displace refuses the newest request of whoever waits with most, if that is more than p has. It reports whether there is
+// room now.
+func (s *slots) displace(p person) bool {
+	var heaviest *personQueue
+	var of *appQueue
+	mine := 0
+	for _, a := range s.apps {
+		for _, q := range a.persons {
+			if q.person == p {
+				mine = len(q.waiters)
+			}
+			if heaviest == nil || len(q.waiters) > len(heaviest.waiters) {
+				heaviest, of = q, a
+			}
+		}
+	}
+	if heaviest == nil || len(heaviest.waiters) <= mine+1 {
+		return false
+	}
+	last := len(heaviest.waiters) - 1
+	heaviest.waiters[last] <- s.overloaded()
+	s.remove(of, heaviest, last)
+	return true
+}
+
+// withdraw takes back a waiter whose caller has left. If it was given a slot at that very moment, that is released.
+func (s *slots) withdraw(p person, ready chan error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.apps {
+		for _, q := range a.persons {
+			if i := slices.Index(q.waiters, ready); i >= 0 {
+				s.remove(a, q, i)
+				return
+			}
+		}
+	}
+	if err := <-ready; err == nil {
+		s.stop(p)
+		s.next()
+	}
+}
+
+func (s *slots) overloaded() *relay.Error {
+	return &relay.Error{Code: relay.CodeOverloaded, Detail: fmt.Sprintf("%d requests are being served and as many wait, the limit", s.size), After: time.Second}
+}
