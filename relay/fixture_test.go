@@ -266,3 +266,8 @@ func gcm(t testing.TB, key []byte) cipher.AEAD {
 }
 
 func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
+
+func sha256Of(b []byte) []byte {
+	sum := sha256.Sum256(b)
+	return sum[:]
+}
