@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// guard is the transport under the SDK. It keeps the token on the workspace's host, follows no redirect, and is the only
+// one that sends a request again. Its errors are *callFault, whose texts the SDK does not take for a reason to retry.
+type guard struct {
+	base         http.RoundTripper
+	host         *url.URL
+	retryTimeout time.Duration
+	userAgent    string
+}
+
+// maxJSON limits the answers that the SDK reads into memory as a whole. SQL results inline are at most 25 MiB.
+const maxJSON = 32 << 20
+
+// RoundTrip implements http.RoundTripper.
+func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != g.host.Scheme || r.URL.Host != g.host.Host {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, &callFault{reason: "a call to another host was stopped"}
+	}
+	r = r.Clone(r.Context())
+	r.Header.Set("User-Agent", g.userAgent) // the SDK's tells what it finds in the environment
+	deadline := time.Now().Add(g.retryTimeout)
+	for attempt := 0; ; attempt++ {
+		resp, err := g.base.RoundTrip(r)
+		wait, again := retryAfter(r, resp, err, attempt)
+		if !again || time.Now().Add(wait).After(deadline) {
+			return g.judge(r, resp, err)
+		}
+		discard(resp)
+		if !pause(r.Context(), wait) {
+			return nil, newCallFault(r.Context().Err())
+		}
+	}
+}
+
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 2 * time.Second
+)
+
+// retryAfter reports whether the same request may be sent again, and when.
+func retryAfter(r *http.Request, resp *http.Response, err error, attempt int) (time.Duration, bool) {
+	if (r.Method != http.MethodGet && r.Method != http.MethodHead) || (r.Body != nil && r.Body != http.NoBody) || r.Context().Err() != nil {
+		return 0, false
+	}
+	backoff := min(minBackoff<<min(attempt, 8), maxBackoff)
+	backoff = backoff/2 + rand.N(backoff/2)
+	if err != nil {
+		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+		return backoff, !untrusted
+	}
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return max(backoff, parseRetryAfter(resp.Header, time.Now())), true
+	}
+	return 0, false
+}
+
+// judge turns what is no answer of the API into an error.
+func (g *guard) judge(r *http.Request, resp *http.Response, err error) (*http.Response, error) {
+	if err != nil {
+		return nil, newCallFault(err)
+	}
+	wantsJSON := r.Header.Get("Accept") == "application/json"
+	switch {
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		defer discard(resp)
+		return nil, g.redirected(resp)
+	case resp.StatusCode < 300 && wantsJSON && isHTML(resp.Header):
+		defer discard(resp)
+		return nil, &callFault{reason: "the workspace answered with an HTML page instead of JSON", header: resp.Header}
+	case wantsJSON:
+		resp.Body = &limitedBody{ReadCloser: resp.Body, left: maxJSON}
+	}
+	return resp, nil
+}
+
+// redirected tells a way to the sign-in page, which means that the token does not count, from any other redirect.
+func (g *guard) redirected(resp *http.Response) *callFault {
+	f := &callFault{reason: fmt.Sprintf("the workspace answered %d, a redirect, which is not followed", resp.StatusCode), header: resp.Header}
+	to, err := g.host.Parse(resp.Header.Get("Location"))
+	if err != nil {
+		return f
+	}
+	path := strings.ToLower(to.Path)
+	switch {
+	case strings.Contains(to.RawQuery, "private-link-validation-error"):
+		f.reason = "the workspace is reachable over its private link only (it redirects to a page that says so)"
+	case strings.Contains(path, "/login"), strings.Contains(path, "/signin"), strings.Contains(path, "/authorize"):
+		f.reason, f.signIn = "the workspace redirects to its sign-in page instead of answering", true
+	}
+	return f
+}
+
+func isHTML(h http.Header) bool {
+	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	return mediaType == "text/html" || mediaType == "application/xhtml+xml"
+}
+
+// discard reads a little so that the connection can be used again.
+func discard(resp *http.Response) {
+	if resp != nil {
+		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+		_ = resp.Body.Close()
+	}
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, &callFault{reason: "the workspace's answer is over 32 MiB"}
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
