@@ -120,9 +120,15 @@ func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
 	return nil
 }
 
-// transient: the connection is away and will come back.
+// transient: the connection is away, or broke while it was written to, and will come back. What can never be published
+// is a fault.
 func transient(err error) bool {
-	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting)
+	for _, fatal := range []error{nats.ErrMaxPayload, nats.ErrConnectionClosed, nats.ErrConnectionDraining, nats.ErrBadSubject, nats.ErrHeadersNotSupported} {
+		if errors.Is(err, fatal) {
+			return false
+		}
+	}
+	return true
 }
 
 // trim drops acknowledged frames; the caller holds mu.
@@ -169,6 +175,7 @@ func (o *sender) credit(ack uint64, limit int64, resend bool) {
 		go func() {
 			defer o.resending.Store(false)
 			o.resend()
+			o.s.sendCredit(false) // a sign of life, where there was nothing to send
 		}()
 	}
 }
