@@ -175,7 +175,9 @@ func (o *sender) credit(ack uint64, limit int64, resend bool) {
 		go func() {
 			defer o.resending.Store(false)
 			o.resend()
-			o.s.sendCredit(false) // a sign of life, where there was nothing to send
+			if o.sinceControl() >= KeepAlive/2 {
+				o.s.sendCredit(false) // a sign of life, where there was nothing to send
+			}
 		}()
 	}
 }
