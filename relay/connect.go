@@ -134,7 +134,10 @@ func (c ConnectConfig) options() ([]nats.Option, error) {
 		nats.Timeout(5 * time.Second),
 		nats.ConnectHandler(up),
 		nats.ReconnectHandler(up),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if nc.IsClosed() {
+				return // on purpose
+			}
 			c.Log.Warn("disconnected from NATS, reconnecting", "error", err)
 			c.OnDown()
 		}),
