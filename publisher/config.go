@@ -19,6 +19,7 @@ type Config struct {
 	Prefix   string // subject prefix; Defaults to none
 
 	Timeout      time.Duration // to the first byte of a response. Defaults to 60 s
+	IdleTimeout  time.Duration // within a response's body; there is no limit on its length. Defaults to 5 min
 	ConnectWait  time.Duration // how long a request waits for NATS to come back. Defaults to 2 s
 	DiscoverWait time.Duration // how long a request waits for a worker to announce itself. Defaults to 500 ms
 	MaxInFlight  int           // requests under way. Defaults to 1,024
@@ -34,6 +35,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Timeout = cmp.Or(c.Timeout, time.Minute)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 5*time.Minute)
 	c.ConnectWait = cmp.Or(c.ConnectWait, 2*time.Second)
 	c.DiscoverWait = cmp.Or(c.DiscoverWait, 500*time.Millisecond)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1024)
@@ -61,7 +63,7 @@ func (c Config) validate() error {
 	} else if len(c.Trust.Names(relay.RoleService)) == 0 {
 		fault("the trust file names no service, so no worker could be believed: add the service's public key")
 	}
-	if c.Timeout < time.Millisecond || c.Timeout > 24*time.Hour || c.ConnectWait < 0 || c.DiscoverWait < 0 {
+	if c.Timeout < time.Millisecond || c.Timeout > 24*time.Hour || c.IdleTimeout < time.Millisecond || c.ConnectWait < 0 || c.DiscoverWait < 0 {
 		fault("a time is out of range (the timeout may be 1 ms to 24 h)")
 	}
 	if c.MaxInFlight < 1 || c.GrantCache < 1 {

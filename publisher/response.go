@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -42,7 +43,14 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 	if a.bodyless(head.Status) {
 		length = -1
 	}
-	resp.Body = &replyBody{a: a, resp: resp, length: length}
+	body := &replyBody{a: a, resp: resp, length: length}
+	idle := a.t.cfg.IdleTimeout
+	body.idle = time.AfterFunc(idle, func() {
+		a.stream.SendCancel(relay.CodeTimeout)
+		a.stream.Fail(relay.Errorf(relay.CodeTimeout, "the service sent nothing more for %v (the idle limit)", idle))
+	})
+	body.idle.Stop()
+	resp.Body = body
 	return resp, nil
 }
 
@@ -57,7 +65,8 @@ var errReplyLength = relay.NewError(relay.CodeStreamBroken, "the reply's body ha
 type replyBody struct {
 	a      *attempt
 	resp   *http.Response
-	length int64 // declared, -1 = not known
+	length int64       // declared, -1 = not known
+	idle   *time.Timer // runs while a Read waits
 
 	mu   sync.Mutex // Read; Close may come at any time
 	read int64
@@ -66,7 +75,9 @@ type replyBody struct {
 func (b *replyBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.idle.Reset(b.a.t.cfg.IdleTimeout)
 	n, err := b.a.stream.Read(p)
+	b.idle.Stop()
 	b.read += int64(n)
 	if err == nil {
 		return n, nil
