@@ -21,6 +21,7 @@ type commands struct {
 	Call    callCommand    `cmd:"" help:"Send one request to a service, with a person's token."`
 	Tail    tailCommand    `cmd:"" help:"Print one line for each finished request."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a stand-in for a workspace, with alice and bob."`
+	Demo    demoCommand    `cmd:"" help:"Play the whole story on this machine, check each line of it, and exit."`
 }
 
 // terminal is what a command runs in.
