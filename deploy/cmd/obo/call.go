@@ -42,7 +42,7 @@ func (c *callCommand) Run(t *terminal) error {
 	transport, err := publisher.New(publisher.Config{
 		App: firstOf(c.App, side.Name), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
 		Timeout: c.Timeout, OpaqueTokens: c.OpaqueTokens, Hints: side.Hints,
-		Log: slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Log: slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 
 const (
 	// trustInterval is how often the trust file is looked at.
-	trustInterval = 5 * time.Second
+	trustInterval = 2 * time.Second
 	// drainTime leaves a second of the 15 that a platform gives for telling the workers who has left.
 	drainTime = 14 * time.Second
 )

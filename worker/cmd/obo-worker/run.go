@@ -16,7 +16,7 @@ import (
 )
 
 // trustInterval is how often the trust file is looked at.
-const trustInterval = 5 * time.Second
+const trustInterval = 2 * time.Second
 
 // run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nkeys"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){command: main})
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: writeSide,
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"logged": logged},
+	})
+}
+
+// writeSide writes the files of one service, as obo init does, and those of its app's side.
+func writeSide(env *testscript.Env) error {
+	app, service := relay.NewIdentity(), relay.NewIdentity()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return err
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		return err
+	}
+	trust := relay.TrustFile{Type: relay.TrustTypeName, Apps: map[string]relay.JWKS{"ui": {Keys: []relay.JWK{app.Public()}}}}
+	kit := relay.Kit{Type: relay.KitTypeName, Role: relay.RoleService, Name: "middleware", NATS: "nats://127.0.0.1:1", NKey: string(seed), Key: service.Private(), Trust: trust}
+	wrong := kit
+	wrong.Role = relay.RoleApp
+	env.Setenv("SEED", string(seed))
+	env.Setenv("SECRET", service.Private().D)
+	var faults []error
+	for name, v := range map[string]any{"key.json": service.Private(), "trust.json": trust, "kit.json": kit, "wrong-kit.json": wrong} {
+		text, err := relay.PrettyJSON(v)
+		faults = append(faults, err, os.WriteFile(filepath.Join(env.WorkDir, name), text, 0o600))
+	}
+	// In the environment a kit is on one line.
+	line, err := json.Marshal(kit)
+	env.Setenv("KIT", string(line))
+	return errors.Join(append(faults, err, os.WriteFile(filepath.Join(env.WorkDir, "nats.nk"), seed, 0o600))...)
+}
+
+// logged FILE REGEXP waits until a program has written such a line.
+func logged(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: logged file regexp")
+	}
+	pattern, err := regexp.Compile(args[1])
+	ts.Check(err)
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	deadline := time.After(20 * time.Second)
+	for {
+		text, err := os.ReadFile(ts.MkAbs(args[0])) // the program may not have made it yet
+		if pattern.Match(text) {
+			return
+		}
+		select {
+		case <-poll.C:
+		case <-deadline:
+			ts.Fatalf("%s lacks %s: %v\n%s", args[0], args[1], err, text)
+		}
+	}
+}
