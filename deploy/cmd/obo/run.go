@@ -53,8 +53,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 2
 	}
 	if err := selected.Run(&terminal{ctx, stdin, stdout, stderr}); err != nil {
+		name := strings.TrimSuffix(selected.Selected().FullPath(), " run") // the default of obo sandbox
 		for fault := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintf(stderr, "%s %s: %s\n", command, selected.Selected().Name, fault)
+			fmt.Fprintf(stderr, "%s: %s\n", name, fault)
 		}
 		return 1
 	}

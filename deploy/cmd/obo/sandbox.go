@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/obo-relay/obo-relay/deploy/sandbox"
+	"github.com/obo-relay/obo-relay/relay"
 )
 
 const (
@@ -151,14 +152,14 @@ func (c *sandboxToken) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	text := strings.TrimSpace(string(body))
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s: is it an obo sandbox?: %s", c.Workspace, response.Status, strings.TrimSpace(firstLine(body)))
+		line, _, _ := strings.Cut(text, "\n")
+		return fmt.Errorf("%s answered %s: %.200q", c.Workspace, response.Status, line)
 	}
-	_, err = t.stdout.Write(body)
+	if token, err := relay.NewToken(text); err != nil || token.Opaque() {
+		return fmt.Errorf("what answers at %s is no obo sandbox: name one with --workspace", c.Workspace)
+	}
+	_, err = fmt.Fprintln(t.stdout, text)
 	return err
-}
-
-func firstLine(b []byte) string {
-	line, _, _ := strings.Cut(string(b), "\n")
-	return fmt.Sprintf("%.200q", line)
 }
