@@ -66,6 +66,8 @@ func (s *sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	// Otherwise net/http reads the rest of the request, or gives it up, before the first byte of the reply leaves.
+	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
 	s.proxy.ServeHTTP(w, r)
 }
 
