@@ -57,6 +57,7 @@ func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
 		h = http.Header{}
 	}
 	relay.StripRequest(h)
+	relay.CanonicalHeader(h)
 	c.head = relay.RequestHead{
 		Method: method(r), Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Header: h, TimeoutMS: max(1, timeout.Milliseconds()),
 		Trailer: slices.Sorted(maps.Keys(r.Trailer)),

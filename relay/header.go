@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"net/http"
+	"net/textproto"
 	"strings"
 	"unicode/utf8"
 )
@@ -48,6 +49,17 @@ func StripReply(h http.Header) {
 func StripTrailer(h http.Header) {
 	StripRequest(h)
 	delete(h, "Content-Length")
+}
+
+// CanonicalHeader brings names into canonical MIME form, the only one that a head may hold. Go's clients and handlers may
+// set others, which a server or client at the other end of a connection would read the same.
+func CanonicalHeader(h http.Header) {
+	for name, values := range h {
+		if canonical := textproto.CanonicalMIMEHeaderKey(name); canonical != name {
+			delete(h, name)
+			h[canonical] = append(h[canonical][:len(h[canonical]):len(h[canonical])], values...)
+		}
+	}
 }
 
 func foldName(name string) string {

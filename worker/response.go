@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/obo-relay/obo-relay/relay"
 )
 
@@ -84,6 +86,7 @@ func (w *response) writeHeader(status int) {
 func (w *response) inform(status int) {
 	h := w.header.Clone()
 	relay.StripReply(h)
+	cleanHeader(h)
 	if head, err := relay.EncodeHead(&relay.ReplyHead{Status: status, Header: h, Length: -1}); err == nil {
 		_ = w.stream.SendInform(head)
 	}
@@ -168,6 +171,7 @@ func (w *response) sendHead(whole bool) error {
 	w.sniff(w.buffer.Bytes())
 	trailer := w.declaredTrailer()
 	relay.StripReply(h)
+	cleanHeader(h)
 	delete(h, "Content-Length")
 	head, err := relay.EncodeHead(&relay.ReplyHead{Status: w.status, Header: h, Length: w.length, Trailer: trailer})
 	if err != nil {
@@ -200,12 +204,31 @@ func (w *response) sniff(p []byte) {
 	}
 }
 
+// cleanHeader does what net/http does when it writes a handler's header: names that are none, among them those of late
+// trailers, are left out, and line breaks in values become spaces.
+func cleanHeader(h http.Header) {
+	relay.CanonicalHeader(h)
+	for name, values := range h {
+		if !httpguts.ValidHeaderFieldName(name) {
+			delete(h, name)
+			continue
+		}
+		for i, v := range values {
+			if strings.ContainsAny(v, "\r\n\x00") {
+				values[i] = lineBreaks.Replace(v)
+			}
+		}
+	}
+}
+
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")
+
 // declaredTrailer lists the trailers that the handler announced in the Trailer header.
 func (w *response) declaredTrailer() []string {
 	var names []string
 	for _, v := range w.fixed["Trailer"] {
 		for name := range strings.SplitSeq(v, ",") {
-			if name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)); name != "" {
+			if name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)); httpguts.ValidHeaderFieldName(name) {
 				names = append(names, name)
 			}
 		}
@@ -221,18 +244,19 @@ func (w *response) trailer() http.Header {
 	out := http.Header{}
 	for name, values := range w.header {
 		if late, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
-			out[textproto.CanonicalMIMEHeaderKey(late)] = values
+			out[textproto.CanonicalMIMEHeaderKey(late)] = slices.Clone(values)
 		}
 	}
 	for _, v := range w.header["Trailer"] {
 		for name := range strings.SplitSeq(v, ",") {
 			name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
-			if values, ok := w.header[name]; ok {
+			if values, ok := w.header[name]; ok && httpguts.ValidTrailerHeader(name) {
 				out[name] = slices.Clone(values)
 			}
 		}
 	}
 	relay.StripTrailer(out)
+	cleanHeader(out)
 	if len(out) == 0 {
 		return nil
 	}
