@@ -7,9 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"github.com/obo-relay/obo-relay/deploy/broker"
@@ -43,12 +47,24 @@ func NewUser(tb testing.TB) User {
 // Net is a broker and the identities of one app and one service.
 type Net struct {
 	tb                           testing.TB
+	options                      Options
+	port                         int
 	Broker                       *broker.Broker
+	StopBroker                   func()
 	URL                          string
 	AppID, ServiceID             relay.Identity
 	Trust                        *relay.Trust
 	App, Service, Inspector, Sys User
+	Root                         User // may do anything on the relay's account: whoever runs the broker
 	Log                          *slog.Logger
+}
+
+// Options change what New starts.
+type Options struct {
+	Conf       func(*natsconf.Config)       // what the server's configuration is made from
+	ServerConf func(string) string          // the configuration's text
+	Broker     func(*broker.Config)         // the broker around it
+	LogHandler func(io.Writer) slog.Handler // defaults to text at debug level
 }
 
 // Must fails the test on an error.
@@ -60,15 +76,21 @@ func Must(tb testing.TB, err error) {
 }
 
 // New starts a broker with generated permissions; log gets everything that broker, workers and publishers log.
-func New(tb testing.TB, log io.Writer) *Net {
+func New(tb testing.TB, log io.Writer) *Net { return NewWith(tb, log, Options{}) }
+
+// NewWith is New with changes.
+func NewWith(tb testing.TB, log io.Writer, o Options) *Net {
 	tb.Helper()
 	n := &Net{
-		tb: tb, AppID: relay.NewIdentity(), ServiceID: relay.NewIdentity(),
-		App: NewUser(tb), Service: NewUser(tb), Inspector: NewUser(tb), Sys: NewUser(tb),
+		tb: tb, options: o, port: -1, AppID: relay.NewIdentity(), ServiceID: relay.NewIdentity(),
+		App: NewUser(tb), Service: NewUser(tb), Inspector: NewUser(tb), Sys: NewUser(tb), Root: NewUser(tb),
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
+	if o.LogHandler != nil {
+		n.Log = slog.New(o.LogHandler(log))
+	}
 	n.Trust = TrustOf(tb, n.AppID, n.ServiceID)
-	n.StartBroker(-1)
+	n.StartBroker()
 	return n
 }
 
@@ -99,22 +121,52 @@ func Start(tb testing.TB, run func(context.Context) error) (stop func()) {
 	return stop
 }
 
-// StartBroker starts the broker on a port, -1 for a free one, and returns how to stop it.
-func (n *Net) StartBroker(port int) (stop func()) {
+// StartBroker starts the broker: the first time on a free port, after StopBroker on the same.
+func (n *Net) StartBroker() {
 	n.tb.Helper()
-	text, err := natsconf.Config{
+	conf := natsconf.Config{
 		Listen:         "127.0.0.1:4222",
 		Apps:           []natsconf.App{{Name: App, NKeys: []string{n.App.Public}, Calls: []string{Service}}},
 		Services:       []natsconf.Service{{Name: Service, NKeys: []string{n.Service.Public}, Apps: []string{App}}},
 		InspectorNKeys: []string{n.Inspector.Public}, SystemNKeys: []string{n.Sys.Public},
-	}.ServerConf()
+	}
+	if n.options.Conf != nil {
+		n.options.Conf(&conf)
+	}
+	text, err := conf.ServerConf()
 	Must(n.tb, err)
-	b, err := broker.New(broker.Config{ConfigText: text, Port: port, Log: n.Log, DrainTimeout: time.Millisecond})
+	// The first list of users is that of the relay's account.
+	text = strings.Replace(text, "users: [", "users: [\n{ nkey: "+n.Root.Public+" }", 1)
+	if n.options.ServerConf != nil {
+		text = n.options.ServerConf(text)
+	}
+	config := broker.Config{ConfigText: text, Port: n.port, Log: n.Log, DrainTimeout: time.Millisecond}
+	if n.options.Broker != nil {
+		n.options.Broker(&config)
+	}
+	b, err := broker.New(config)
 	Must(n.tb, err)
-	stop = Start(n.tb, b.Run)
+	n.StopBroker = Start(n.tb, b.Run)
 	<-b.Ready()
 	n.Broker, n.URL = b, b.ClientURL()
-	return stop
+	address, err := url.Parse(n.URL)
+	Must(n.tb, err)
+	n.port, err = strconv.Atoi(address.Port())
+	Must(n.tb, err)
+}
+
+// Connect connects a user to the broker without anything of the relay.
+func (n *Net) Connect(u User, opts ...nats.Option) *nats.Conn {
+	n.tb.Helper()
+	pair, err := nkeys.FromSeed([]byte(u.Seed))
+	Must(n.tb, err)
+	nc, err := nats.Connect(n.URL, append([]nats.Option{
+		nats.Nkey(u.Public, pair.Sign),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // read with LastError
+	}, opts...)...)
+	Must(n.tb, err)
+	n.tb.Cleanup(nc.Close)
+	return nc
 }
 
 // WorkerConfig is a working configuration of a worker.
@@ -140,6 +192,13 @@ func (n *Net) Worker(h http.Handler, change func(*worker.Config)) (w *worker.Wor
 // Publisher starts a publisher, with changes to its configuration.
 func (n *Net) Publisher(change func(*publisher.Config)) *publisher.Transport {
 	n.tb.Helper()
+	t, _ := n.StoppablePublisher(change)
+	return t
+}
+
+// StoppablePublisher is Publisher, with a way to stop it before the test ends.
+func (n *Net) StoppablePublisher(change func(*publisher.Config)) (t *publisher.Transport, stop func()) {
+	n.tb.Helper()
 	c := publisher.Config{
 		App: App, Identity: n.AppID, Trust: n.Trust, Log: n.Log,
 		NATS: relay.ConnectConfig{URL: n.URL, NKeySeed: n.App.Seed},
@@ -149,6 +208,5 @@ func (n *Net) Publisher(change func(*publisher.Config)) *publisher.Transport {
 	}
 	t, err := publisher.New(c)
 	Must(n.tb, err)
-	Start(n.tb, t.Run)
-	return t
+	return t, Start(n.tb, t.Run)
 }
