@@ -31,7 +31,7 @@ func (w *Workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		w.cfg.Log.Debug("call", "principal", call.Principal, "method", call.Method, "path", call.Path,
 			"status", call.Status, "request_id", requestID)
 	}()
-	if w.Faults.play(recorder, r, w.URL()) {
+	if w.Faults.play(recorder, r, w.URL(), w.mux) {
 		return
 	}
 	w.mux.ServeHTTP(recorder, r)

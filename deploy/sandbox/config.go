@@ -35,6 +35,16 @@ type Config struct {
 	// principal, as on the platform.
 	Apps []App
 
+	// Tables that SQL statements can read.
+	Tables []Table
+
+	// Warehouses are the ids that statements may name. Defaults to any.
+	Warehouses []string
+
+	// ChunkRows is the number of rows in a chunk of a statement's result.
+	// Defaults to 50,000.
+	ChunkRows int
+
 	// TokenLifetime is how long a token lives when its [TokenOptions] do not
 	// say. Defaults to one hour.
 	TokenLifetime time.Duration
@@ -121,6 +131,9 @@ func (c Config) withDefaults() Config {
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = time.Hour
 	}
+	if c.ChunkRows == 0 {
+		c.ChunkRows = defaultChunkRows
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -140,6 +153,12 @@ func (c Config) validate() error {
 	}
 	if c.TokenLifetime < 0 {
 		add("TokenLifetime: %v is negative", c.TokenLifetime)
+	}
+	if c.ChunkRows < 0 {
+		add("ChunkRows: %d is negative", c.ChunkRows)
+	}
+	for _, t := range c.Tables {
+		faults = append(faults, t.faults()...)
 	}
 	seen := map[string]string{}
 	unique := func(kind, name string) {

@@ -26,13 +26,35 @@
 //	door, err := front.Listen("127.0.0.1:0")
 //	defer door.Close()
 //
+// # SQL
+//
+// The statement API executes these, in any letter case:
+//
+//	SELECT * FROM range(1000000)       id BIGINT, name STRING (each tenth is NULL), half DOUBLE, even BOOLEAN
+//	SELECT id FROM range(1000000)      only id
+//	SELECT * FROM sales                a [Table] of Config.Tables: rows and table may depend on the person's groups
+//	SELECT current_user()              whose token it is
+//	SELECT :a, 1, 'x', NULL            one row, with named parameters
+//	SELECT slow(5), SELECT queued(5)   RUNNING or PENDING for 5 s
+//	SELECT stuck()                     until it is canceled
+//	SELECT raise_error('text')         FAILED
+//	INSERT …, CREATE …                 nothing, without a result
+//
+// Anything else fails as a syntax error. [Workspace.Statements] tells who
+// submitted what, and [Workspace.AwaitStatements] waits for it.
+//
 // # What it does not model
 //
 // It was written from public documentation, SDK source and users' reports, not
 // from the platform itself, and it is no authority on the platform:
 //
-//   - Of the REST API there are only SCIM Me, the OIDC token, discovery and key
-//     documents. No SQL, no Unity Catalog, no permissions API, no accounts API.
+//   - Of the REST API there are only SCIM Me, SQL statements, the OIDC token,
+//     discovery and key documents. No Unity Catalog, no permissions API, no
+//     accounts API.
+//   - SQL is the few statements listed above, by their form. Any warehouse runs
+//     at once and never starts up. Whose statement it is decides who may ask for
+//     it; to others it does not exist (a guess). Results are generated on demand
+//     and gone after an hour. Arrow streams know Int64 and Utf8.
 //   - OAuth: authorization codes are redeemed inside this process by the front
 //     proxy. There is no PKCE, refresh token, consent page, or sign-in for a
 //     command line tool, and token exchange always fails, as it did for the

@@ -15,9 +15,13 @@ import (
 type Fault struct {
 	// Path is a prefix of the paths concerned. Defaults to every path.
 	Path string
+	// Method concerned. Defaults to every method.
+	Method string
 	// Times is the number of requests the fault is played for. Defaults to
 	// every request until it is removed.
 	Times int
+	// After carries the request out first, and then loses its answer.
+	After bool
 	// Delay before the answer; it ends early when the caller leaves.
 	Delay time.Duration
 	// Reset closes the connection without an answer.
@@ -60,12 +64,12 @@ func (f *Faults) Clear() {
 	f.list = nil
 }
 
-// next takes the fault due for the path.
-func (f *Faults) next(path string) (Fault, bool) {
+// next takes the fault due for the request.
+func (f *Faults) next(method, path string) (Fault, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i, entry := range f.list {
-		if !strings.HasPrefix(path, entry.Path) {
+		if !strings.HasPrefix(path, entry.Path) || entry.Method != "" && entry.Method != method {
 			continue
 		}
 		fault := *entry
@@ -80,10 +84,13 @@ func (f *Faults) next(path string) (Fault, bool) {
 }
 
 // play does what the fault due says and reports whether that was the answer.
-func (f *Faults) play(rw http.ResponseWriter, r *http.Request, workspaceURL string) bool {
-	fault, due := f.next(r.URL.Path)
+func (f *Faults) play(rw http.ResponseWriter, r *http.Request, workspaceURL string, carryOut http.Handler) bool {
+	fault, due := f.next(r.Method, r.URL.Path)
 	if !due {
 		return false
+	}
+	if fault.After {
+		carryOut.ServeHTTP(&lost{header: http.Header{}}, r)
 	}
 	if fault.Delay > 0 {
 		timer := time.NewTimer(fault.Delay)
@@ -137,3 +144,10 @@ func reset(rw http.ResponseWriter) {
 	}
 	_ = conn.Close()
 }
+
+// lost is where an answer goes that the caller never gets.
+type lost struct{ header http.Header }
+
+func (l *lost) Header() http.Header         { return l.header }
+func (l *lost) Write(p []byte) (int, error) { return len(p), nil }
+func (l *lost) WriteHeader(int)             {}

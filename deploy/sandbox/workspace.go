@@ -17,12 +17,14 @@ type Workspace struct {
 	// Faults to play. Never nil.
 	Faults *Faults
 
-	cfg       Config
-	directory *directory
-	mint      *mint
-	codes     *codes
-	calls     *callLog
-	mux       *http.ServeMux
+	cfg        Config
+	directory  *directory
+	mint       *mint
+	codes      *codes
+	calls      *callLog
+	statements *statements
+	storageKey []byte // signs external links
+	mux        *http.ServeMux
 
 	mu   sync.RWMutex
 	url  string         // guarded by mu
@@ -43,7 +45,8 @@ func New(cfg Config) (*Workspace, error) {
 	}
 	w := &Workspace{
 		Faults: &Faults{}, cfg: cfg, directory: newDirectory(cfg), mint: mint,
-		codes: newCodes(cfg.Now), calls: newCallLog(), mux: http.NewServeMux(),
+		codes: newCodes(cfg.Now), calls: newCallLog(),
+		statements: newStatements(cfg.Now, cfg.ChunkRows), storageKey: []byte(rand.Text()), mux: http.NewServeMux(),
 		url: cfg.URL, apps: map[string]App{},
 	}
 	for _, a := range cfg.Apps {
@@ -67,6 +70,7 @@ func New(cfg Config) (*Workspace, error) {
 // scope, handler.
 func (w *Workspace) routes() {
 	w.api("GET /api/2.0/preview/scim/v2/Me", ScopeCurrentUserRead, w.me)
+	w.sqlRoutes()
 
 	w.mux.HandleFunc("POST /oidc/v1/token", w.token)
 	w.mux.HandleFunc("GET /oidc/v1/authorize", w.authorize)
