@@ -55,6 +55,7 @@ const (
 	CodeOutcomeUnknown     Code = "outcome_unknown"
 	CodeStreamBroken       Code = "stream_broken"
 	CodeCanceled           Code = "canceled"
+	CodeNotConfigured      Code = "not_configured"
 	CodeInternal           Code = "internal"
 )
 
@@ -105,6 +106,7 @@ var codes = []CodeInfo{
 	{CodeOutcomeUnknown, 504, Unknown, false, "The worker fell silent", "The request may have been executed: check before you repeat it, or send an Idempotency-Key"},
 	{CodeStreamBroken, 502, Unknown, false, "The stream broke off", "Try again if the request is safe to repeat"},
 	{CodeCanceled, 499, Unknown, false, "The caller left", ""},
+	{CodeNotConfigured, 503, NotDelivered, false, "The relay is not configured", "Look at the publisher's log: it names each fault and its remedy"},
 	{CodeInternal, 500, Unknown, false, "Internal error", "Look at the log for the request id and report it"},
 }
 

@@ -56,7 +56,7 @@ func assemble(f flags, log *slog.Logger) (*process, error) {
 	side, sideFault := f.Load(relay.RoleApp)
 	cfg := publisher.Config{
 		App: f.appName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
-		Timeout: f.Timeout, MaxInFlight: f.MaxInFlight, OpaqueTokens: f.OpaqueTokens, TrustBroker: f.TrustBroker,
+		Timeout: f.Timeout, IdleTimeout: f.IdleTimeout, MaxInFlight: f.MaxInFlight, OpaqueTokens: f.OpaqueTokens, TrustBroker: f.TrustBroker,
 		Hints: side.Hints, Log: log,
 	}
 	p := &process{side: side, log: log}
@@ -174,7 +174,7 @@ func shutdown(servers []*http.Server) {
 
 // unavailable answers where --require-relay=false let the publisher start with faulty settings.
 func unavailable(w http.ResponseWriter, _ *http.Request) {
-	problem := relay.NewError(relay.CodeInternal, "obo-publisher runs without a relay, its settings are faulty and its log names the faults").Problem()
+	problem := relay.NewError(relay.CodeNotConfigured, "obo-publisher runs without a relay, its settings are faulty and its log names the faults").Problem()
 	body, err := relay.PrettyJSON(problem)
 	if err != nil {
 		body = nil
