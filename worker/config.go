@@ -27,6 +27,12 @@ type Config struct {
 	IdentityHeaders IdentityHeaders
 	// OpaqueTokens accepts tokens that are not JWTs with an expiry.
 	OpaqueTokens bool
+	// Policy says who may do what. Nil: every person who is looked up may do everything.
+	Policy *Policy
+	// Audit keeps one record of each request. Nil: none. A record that cannot be kept is logged, and the request is
+	// served all the same, unless AuditRequired: then it is refused before anything is done for it.
+	Audit         Auditor
+	AuditRequired bool
 
 	Hints          relay.Hints   // clear headers on replies. Defaults to relay.HintsFull
 	MaxInFlight    int           // requests served at once; as many may wait, one person is served half of it at most. Defaults to 256
@@ -87,6 +93,12 @@ func (c Config) validate() error {
 	}
 	if c.KeyLife < time.Minute {
 		fault("the instance key's life %v is under a minute", c.KeyLife)
+	}
+	if err := checkPolicy(c.Policy, c.Lookup); err != nil {
+		faults = append(faults, err)
+	}
+	if c.AuditRequired && c.Audit == nil {
+		fault("audit records are required, but nothing keeps them: set --audit or --audit-stream")
 	}
 	if err := c.Hints.Validate(); err != nil {
 		faults = append(faults, err)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,6 +40,8 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	}
 	start := w.cfg.Now()
 	e := newExchangeRun(w, a, stream, Call{ID: reply.ID, App: from.App, Service: w.cfg.Service, Token: a.grant.Token})
+	e.record = w.audit.record(reply.ID, AuditRelay, a.head.Method, a.head.Path, start)
+	e.record.App = from.App
 	x.admit(stream, e)
 	e.run()
 	x.done()
@@ -50,6 +53,8 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	w.stats.finished(code, took)
 	w.log.Info("request", "request_id", reply.ID.String(), "app", from.App, "method", a.head.Method, "path", a.head.Path,
 		"user", e.userName, "status", status, "code", string(code), "bytes", written, "ms", took.Milliseconds())
+	e.record.ended(status, code, took, e.received.Load(), written)
+	w.audit.end(e.record)
 	w.exchanges.finish(x, w.elapsed())
 }
 
@@ -71,6 +76,8 @@ type exchangeRun struct {
 	timer    *time.Timer // to the first byte of the reply head
 	response *response
 	userName string
+	record   *AuditRecord
+	received atomic.Int64 // bytes of the body that the handler has read
 }
 
 func newExchangeRun(w *Worker, a *admitted, stream *relay.Stream, call Call) *exchangeRun {
@@ -105,20 +112,25 @@ func (e *exchangeRun) run() {
 		return
 	}
 	defer e.w.slots.release(whose)
-	var user *User
-	if e.w.cfg.Lookup != nil {
-		var err error
-		if user, err = e.w.cfg.Lookup.User(e.ctx, e.call.Token); err != nil {
-			e.logFault(e.response.refuse(asLookupError(e.ctx, err)))
-			return
-		}
-		e.userName = user.UserName
+	verdict := e.w.gate.judge(e.ctx, e.call.ID, e.call.Token, e.a.head.Method, e.a.head.Path)
+	e.record.judged(verdict)
+	if verdict.user != nil {
+		e.userName = verdict.user.UserName
+	}
+	refusal := verdict.refusal
+	if refusal == nil {
+		refusal = e.w.audit.start(e.ctx, e.record)
+	}
+	if refusal != nil {
+		e.logFault(e.response.refuse(refusal))
+		return
 	}
 	if e.ctx.Err() != nil { // the caller left, or was told that it is too late, while the workspace was asked
+		e.record.Decision = AuditRefused
 		e.logFault(e.response.fail(relay.AsError(context.Cause(e.ctx))))
 		return
 	}
-	e.dispatch(user)
+	e.dispatch(verdict.user)
 }
 
 func asLookupError(ctx context.Context, err error) *relay.Error {
@@ -145,14 +157,12 @@ func (e *exchangeRun) check() *relay.Error {
 	case w.refusing():
 		return &relay.Error{Code: relay.CodeWorkerDraining, Detail: "this worker is about to stop"}
 	}
-	if t := e.call.Token; !t.Opaque() && w.cfg.Now().Sub(t.Expiry()) > relay.Leeway {
-		return relay.Errorf(relay.CodeTokenExpired, "the token expired %v ago", w.cfg.Now().Sub(t.Expiry()).Round(time.Second))
-	}
-	return nil
+	return w.gate.check(e.call.Token)
 }
 
 // dispatch runs the handler.
 func (e *exchangeRun) dispatch(user *User) {
+	stripSteering(e.a.head.Header)
 	r, unfit, err := newRequest(e.ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders)
 	if err != nil {
 		e.logFault(e.response.refuse(relay.AsError(err)))
@@ -161,7 +171,7 @@ func (e *exchangeRun) dispatch(user *User) {
 	if len(unfit) > 0 {
 		e.w.log.Warn("identity headers left out: the person's values do not fit", "request_id", e.call.ID.String(), "headers", unfit)
 	}
-	r.Body = e.body(r)
+	r.Body = counted(e.body(r), &e.received)
 	defer func() {
 		if p := recover(); p != nil {
 			e.panicked(p)

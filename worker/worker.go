@@ -26,6 +26,8 @@ type Worker struct {
 	stats     *stats
 	budget    *relay.Budget
 	slots     *slots
+	gate      *gate
+	audit     *auditTrail
 	refusals  *rate.Limiter // of log lines and unsealed answers about messages that anybody may send
 	start     time.Time
 	nc        *nats.Conn
@@ -55,6 +57,8 @@ func New(cfg Config) (*Worker, error) {
 		cfg: cfg, log: cfg.Log, instance: relay.NewInstance(), exchanges: newExchanges(), start: cfg.Now(),
 		stats: newStats(cfg.Now()), budget: relay.NewBudget(relay.ConnectionBudget), slots: newSlots(cfg.MaxInFlight), refusals: rate.NewLimiter(50, 50),
 	}
+	w.gate = newGate(cfg)
+	w.audit = &auditTrail{to: cfg.Audit, required: cfg.AuditRequired, log: cfg.Log, service: cfg.Service, instance: w.instance}
 	w.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
 	var err error
 	if w.keys, err = newKeyring(cfg.KeyLife, cfg.Now); err != nil {
