@@ -28,6 +28,8 @@ const (
 	CodeTokenRejected      Code = "token_rejected"
 	CodeScopeMissing       Code = "scope_missing"
 	CodeForbidden          Code = "forbidden"
+	CodeNotFound           Code = "not_found"
+	CodeRateLimited        Code = "rate_limited"
 	CodeBadRequest         Code = "bad_request"
 	CodePathNotCanonical   Code = "path_not_canonical"
 	CodeUpgradeUnsupported Code = "upgrade_unsupported"
@@ -45,6 +47,8 @@ const (
 	CodeOverloaded         Code = "overloaded"
 	CodeWorkerDraining     Code = "worker_draining"
 	CodeWorkspaceDown      Code = "workspace_unavailable"
+	CodeWorkspaceFailed    Code = "workspace_failed"
+	CodeStatementFailed    Code = "statement_failed"
 	CodeUpstreamDown       Code = "upstream_unreachable"
 	CodeUpstreamFailed     Code = "upstream_failed"
 	CodeTimeout            Code = "timeout"
@@ -79,6 +83,8 @@ var codes = []CodeInfo{
 	{CodeTokenRejected, 401, NotStarted, false, "The workspace rejected the access token", "Reload the page to sign in again; the token may be revoked or of another workspace"},
 	{CodeScopeMissing, 403, NotStarted, false, "The access token lacks a scope", "Add the scope to the UI app's user authorization and sign in again"},
 	{CodeForbidden, 403, NotStarted, false, "This person may not do that", "Ask the owner of the service for access"},
+	{CodeNotFound, 404, NotStarted, false, "There is no such thing", "Check the name or id; things that a person may not see do not exist for them"},
+	{CodeRateLimited, 429, NotStarted, false, "The workspace limits the rate of requests", "Try again after the time that Retry-After names"},
 	{CodeBadRequest, 400, NotDelivered, false, "The request is malformed", "Correct the request"},
 	{CodePathNotCanonical, 400, NotDelivered, false, "The path is not canonical", "Send a path without empty, dot or encoded-slash segments (PROTOCOL.md section 9)"},
 	{CodeUpgradeUnsupported, 501, NotDelivered, false, "Upgrade is not supported", "Use server-sent events or a streamed response instead of WebSockets"},
@@ -96,6 +102,8 @@ var codes = []CodeInfo{
 	{CodeOverloaded, 503, NotStarted, true, "The worker is at its limit", "Try again later, start more workers, or raise --max-in-flight"},
 	{CodeWorkerDraining, 503, NotStarted, true, "The worker is shutting down", "Try again"},
 	{CodeWorkspaceDown, 502, NotStarted, true, "The workspace cannot be asked who this person is", "Try again; if it lasts, look at the worker's log and its --workspace URL"},
+	{CodeWorkspaceFailed, 502, Unknown, false, "The workspace broke off or failed", "It may have acted on the request: check before you repeat what changes something"},
+	{CodeStatementFailed, 422, Done, false, "The workspace did not complete the statement", "Correct the statement or its parameters"},
 	{CodeUpstreamDown, 502, NotStarted, true, "The middleware app cannot be reached", "Start the app, or correct the worker's --forward URL"},
 	{CodeUpstreamFailed, 502, Unknown, false, "The middleware app broke off before it answered", "Look at the app's log; it may have acted on the request"},
 	{CodeTimeout, 504, Unknown, false, "No answer within the time limit", "It may still have been executed. Raise --timeout if the service needs longer"},
