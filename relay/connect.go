@@ -115,7 +115,7 @@ func Connect(c ConnectConfig) (*nats.Conn, error) {
 
 func (c ConnectConfig) options() ([]nats.Option, error) {
 	up := func(nc *nats.Conn) {
-		c.Log.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName(), "max_payload", nc.MaxPayload())
+		c.Log.Info("connected to NATS", "url", redactURLs(nc.ConnectedUrl()), "server", nc.ConnectedServerName(), "max_payload", nc.MaxPayload())
 		if nc.MaxPayload() < MinMaxPayload {
 			c.Log.Error("the NATS server's max_payload is too small: raise it to at least 65536, 1048576 is better", "max_payload", nc.MaxPayload())
 		}
