@@ -97,6 +97,11 @@ func (t *Transport) timeout(r *http.Request) (time.Duration, error) {
 	return d, nil
 }
 
+// readAhead reports whether the body is small and read before the request is sent, or there is none.
+func readAhead(r *http.Request) bool {
+	return r.Body == nil || r.Body == http.NoBody || r.ContentLength > 0 && r.ContentLength <= inlineBody && len(r.Trailer) == 0
+}
+
 // readBody reads a small body of known length; of any other it only notes the length.
 func (c *call) readBody() *relay.Error {
 	r := c.request
@@ -104,7 +109,7 @@ func (c *call) readBody() *relay.Error {
 	case r.Body == nil || r.Body == http.NoBody:
 		c.whole = true
 		return nil
-	case r.ContentLength > 0 && r.ContentLength <= inlineBody && len(r.Trailer) == 0:
+	case readAhead(r):
 		c.whole, c.head.Length = true, r.ContentLength
 		c.body = make([]byte, r.ContentLength)
 		if _, err := io.ReadFull(r.Body, c.body); err != nil {

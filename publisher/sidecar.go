@@ -48,7 +48,11 @@ func NewSidecar(c SidecarConfig) (http.Handler, error) {
 			r.Out.Header = r.In.Header             // the Transport strips a copy, and wants to see what was asked
 			r.Out.Trailer = r.In.Trailer           // the server fills in that map when the body has been read
 		},
-		Transport:    c.Transport,
+		Transport: c.Transport,
+		ModifyResponse: func(resp *http.Response) error {
+			closeUnread(resp.Request, resp.Header)
+			return nil
+		},
 		ErrorHandler: s.fail,
 		ErrorLog:     slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 		BufferPool:   newBuffers(),
@@ -66,9 +70,7 @@ func (s *sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	// Otherwise net/http reads the rest of the request, or gives it up, before the first byte of the reply leaves.
-	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
-	s.proxy.ServeHTTP(w, r)
+	s.proxy.ServeHTTP(w, duplex(w, r))
 }
 
 // guard refuses what only a browser sends, and what cannot be relayed.
@@ -107,6 +109,7 @@ func (s *sidecar) fail(w http.ResponseWriter, r *http.Request, err error) {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
+	closeUnread(r, h)
 	if e.RequestID != "" {
 		h.Set(relay.HeaderOboID, e.RequestID)
 	}
