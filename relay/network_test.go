@@ -387,12 +387,6 @@ func (p *peer) credit(ack uint64, limit int64, resend bool) error {
 	return p.deliver(t, p.ctl, body)
 }
 
-func (p *peer) frames() []Frame {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.got)
-}
-
 func headPlaintext(head, body string) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(len(head)))
 	return append(append(b, head...), body...)

@@ -23,7 +23,7 @@ func pathCases() pathVectors {
 	v := pathVectors{Comment: "PROTOCOL.md section 9, canonical path."}
 	for _, p := range []string{
 		"/", "/a", "/a/", "/a/b", "/a.b", "/.well-known/x", "/...", "/a..", "/..a", "/a/.b/c.", "/a%20b", "/caf%C3%A9", "/caf%c3%a9", "/%25", "/%252e%252e", "/a:b@c",
-		"/a;b=c", "/~u", "/a'b(c)*!$&+,=", "/%3F%23", "/%80", "/[x]", "/" + strings.Repeat("a", maxPath-1),
+		"/a;b=c", "/a\"b<c>^{|}`", "/~u", "/a'b(c)*!$&+,=", "/%3F%23", "/%80", "/[x]", "/" + strings.Repeat("a", maxPath-1),
 	} {
 		v.Cases = append(v.Cases, pathCase{p, "ok"})
 	}
@@ -101,7 +101,8 @@ func FuzzPath(f *testing.F) {
 		if cleaned != u.Path {
 			t.Errorf("%q is cleaned to %q", u.Path, cleaned)
 		}
-		if u.EscapedPath() != p {
+		// net/url writes what RFC 3986 does not allow in a path percent-encoded, so only the meaning stays there.
+		if u.EscapedPath() != p && !strings.ContainsAny(p, "\"<>^`{|}") {
 			t.Errorf("%q is escaped again as %q", p, u.EscapedPath())
 		}
 	})
