@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -28,6 +29,7 @@ type Answer struct {
 	Location string   `json:"location,omitempty"`
 	Request  string   `json:"request_id,omitempty"` // the relay's id of it
 	Body     string   `json:"body"`
+	MS       float64  `json:"ms"` // until the answer was read
 }
 
 // ui is the UI app. A person's browser comes in through the front proxy, which brings the person's token; the app wants
@@ -127,6 +129,7 @@ func (u ui) do(r *http.Request, token string) (*Answer, error) {
 	if r.Method == http.MethodPost {
 		answer.Sent = append(answer.Sent, "subject_token="+short(token), "client_id="+middlewareClient)
 	}
+	begin := time.Now()
 	resp, err := u.client.Do(r)
 	if err != nil {
 		return nil, err
@@ -137,6 +140,7 @@ func (u ui) do(r *http.Request, token string) (*Answer, error) {
 		return nil, err
 	}
 	answer.Status, answer.Type, answer.Body = resp.StatusCode, resp.Header.Get("Content-Type"), string(body)
+	answer.MS = ms(time.Since(begin))
 	answer.Request = resp.Header.Get(relay.HeaderOboID)
 	if location, err := resp.Location(); err == nil {
 		answer.Location = location.Scheme + "://" + location.Host + location.Path

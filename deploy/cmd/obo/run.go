@@ -22,6 +22,7 @@ type commands struct {
 	Tail    tailCommand    `cmd:"" help:"Print one line for each finished request."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a stand-in for a workspace, with alice and bob."`
 	Demo    demoCommand    `cmd:"" help:"Play the whole story on this machine, check each line of it, and exit."`
+	Up      upCommand      `cmd:"" help:"The same, staying, with a page to click through."`
 }
 
 // terminal is what a command runs in.

@@ -1,0 +1,70 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// tokenFiles keep a fresh token of each visitor, for the commands to copy: readable by their owner only, and in no
+// command line. Beside each stands the same as a header line, as "curl -H @FILE" reads it.
+type tokenFiles struct {
+	stage *Stage
+	dir   string
+}
+
+// refresh is well below the hour that a token lives.
+const refresh = 20 * time.Minute
+
+func newTokenFiles(s *Stage) *tokenFiles {
+	return &tokenFiles{s, filepath.Join(s.Files.Config.Dir, "tokens")}
+}
+
+func visitors() []string { return []string{VisitorAlice, VisitorBob, VisitorExpired, VisitorNoScope} }
+
+func (f *tokenFiles) token(visitor string) string  { return filepath.Join(f.dir, visitor+".token") }
+func (f *tokenFiles) header(visitor string) string { return filepath.Join(f.dir, visitor+".header") }
+
+// write makes all files anew; each is replaced as a whole.
+func (f *tokenFiles) write() error {
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return err
+	}
+	var faults []error
+	for _, visitor := range visitors() {
+		token, err := f.stage.Token(visitor)
+		if err != nil {
+			return err
+		}
+		faults = append(faults,
+			replace(f.token(visitor), token+"\n"),
+			replace(f.header(visitor), relay.HeaderAccessToken+": "+token+"\n"))
+	}
+	return errors.Join(faults...)
+}
+
+func replace(path, content string) error {
+	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func (f *tokenFiles) run(ctx context.Context) error {
+	tick := time.NewTicker(refresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := f.write(); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// notice is a writer that tells when a text has been written.
+type notice struct {
+	mu   sync.Mutex
+	text strings.Builder
+	want string
+	seen chan struct{}
+}
+
+func (n *notice) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before := strings.Contains(n.text.String(), n.want)
+	n.text.Write(p)
+	if !before && strings.Contains(n.text.String(), n.want) {
+		close(n.seen)
+	}
+	return len(p), nil
+}
+
+func TestUp(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	out := &notice{want: "Ctrl-C", seen: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() { ended <- Up(ctx, UpOptions{Out: out}) }()
+	select {
+	case <-out.seen:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	text := out.text.String()
+	if !strings.Contains(text, "SANDBOX") {
+		t.Errorf("it does not say that it is a sandbox:\n%s", text)
+	}
+	address := regexp.MustCompile(`look at +(http://\S+)`).FindStringSubmatch(text)
+	dir := regexp.MustCompile(`files +(\S+)`).FindStringSubmatch(text)
+	if address == nil || dir == nil {
+		t.Fatalf("addresses are missing:\n%s", text)
+	}
+	client := newProgram()
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(address[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close() // only the status matters
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("the page answers %s", resp.Status)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir[1]); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left behind: %v", dir[1], err)
+	}
+	if c, err := net.Dial("tcp", strings.TrimPrefix(address[1], "http://")); err == nil {
+		_ = c.Close() // it should not have been there
+		t.Error("the page is still served")
+	}
+}
+
+func TestUpKeepsToThisMachine(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"0.0.0.0:0", ":0", "192.0.2.1:80", "example.com:80", "nonsense"} {
+		err := Up(t.Context(), UpOptions{Out: new(strings.Builder), Listen: address})
+		if err == nil || !strings.Contains(err.Error(), "127.0.0.1:") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+func TestUpPortTaken(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := filepath.Join(t.TempDir(), "relay")
+	err = Up(t.Context(), UpOptions{Config: Config{Dir: dir}, Out: new(strings.Builder), Listen: taken.Addr().String()})
+	if err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("files were made for nothing: %v", err)
+	}
+}
+
+func TestColor(t *testing.T) {
+	t.Parallel()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device, as a terminal is
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	env := func(vars map[string]string) func(string) string {
+		return func(name string) string { return vars[name] }
+	}
+	if !ColorFor(null, env(nil)) {
+		t.Error("no colour on a device")
+	}
+	for _, vars := range []map[string]string{{"NO_COLOR": "1"}, {"TERM": "dumb"}} {
+		if ColorFor(null, env(vars)) {
+			t.Errorf("colour with %v", vars)
+		}
+	}
+	if ColorFor(new(strings.Builder), env(nil)) {
+		t.Error("colour in a buffer")
+	}
+}
