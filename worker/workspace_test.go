@@ -281,7 +281,7 @@ func TestMeFaults(t *testing.T) {
 		"403 scope not a one": {answer: answerJSON(403, apiError("Provided OAuth token does not have required scopes: <script>\r\nX: "+strings.Repeat("a", 999))), code: relay.CodeScopeMissing, detail: "lacks a scope"},
 		"403 HTML":            {answer: answerAs("text/html; charset=utf-8", 403, "<html>blocked by a firewall"), code: relay.CodeWorkspaceDown, detail: "HTML"},
 		"404":                 {answer: answerJSON(404, apiError("no such API")), code: relay.CodeWorkspaceDown, detail: "404"},
-		"429":                 {answer: answerJSON(429, apiError("slow down"), "Retry-After", "17"), code: relay.CodeWorkspaceDown, after: 17 * time.Second},
+		"429":                 {answer: answerJSON(429, apiError("slow down"), "Retry-After", "17"), code: relay.CodeRateLimited, after: 17 * time.Second},
 		"500":                 {answer: answerJSON(500, apiError("boom")), code: relay.CodeWorkspaceDown, detail: "500"},
 		"503":                 {answer: answerJSON(503, apiError("no webapps"), "Retry-After", "3"), code: relay.CodeWorkspaceDown, after: 3 * time.Second},
 		"503 HTML":            {answer: answerAs("text/html", 503, "<html>", "Retry-After", "3"), code: relay.CodeWorkspaceDown, detail: "HTML"},

@@ -22,6 +22,7 @@ import (
 type callFault struct {
 	reason string
 	signIn bool
+	unsent bool        // the workspace has not seen the call
 	header http.Header // of the answer that was none
 	err    error       // only ever context.Canceled or context.DeadlineExceeded
 }
@@ -36,19 +37,20 @@ func newCallFault(err error) *callFault {
 	_, noName := errors.AsType[*net.DNSError](err)
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	timeout, isNet := errors.AsType[net.Error](err)
+	op, isOp := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return &callFault{reason: "the workspace gave no sign of life in time", err: context.Canceled}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &callFault{reason: "the workspace did not answer in time", err: context.DeadlineExceeded}
 	case noName:
-		return &callFault{reason: "the workspace's host name cannot be resolved"}
+		return &callFault{reason: "the workspace's host name cannot be resolved", unsent: true}
 	case untrusted:
-		return &callFault{reason: "the workspace's TLS certificate is not trusted"}
+		return &callFault{reason: "the workspace's TLS certificate is not trusted", unsent: true}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return &callFault{reason: "the workspace's host refused the connection"}
+		return &callFault{reason: "the workspace's host refused the connection", unsent: true}
 	case isNet && timeout.Timeout():
-		return &callFault{reason: "the workspace's host did not respond in time"}
+		return &callFault{reason: "the workspace's host did not respond in time", unsent: isOp && op.Op == "dial"}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &callFault{reason: "the connection to the workspace broke off"}
 	}
@@ -87,22 +89,30 @@ func apiFault(token relay.Token, e *apierr.APIError) *relay.Error {
 	if e.ResponseWrapper != nil && e.ResponseWrapper.Response != nil {
 		header = e.ResponseWrapper.Response.Header
 	}
+	return answerFault(token, e.StatusCode, e.Message, header)
+}
+
+// answerFault tells apart why the workspace says no.
+func answerFault(token relay.Token, status int, message string, header http.Header) *relay.Error {
 	request := workspaceRequest(token, header)
-	status := e.StatusCode
 	switch {
 	case status == http.StatusUnauthorized:
 		return relay.NewError(relay.CodeTokenRejected, "the workspace answered 401"+request)
 	case isHTML(header):
 		return relay.Errorf(relay.CodeWorkspaceDown, "the workspace answered %d with an HTML page%s", status, request)
-	case (status == http.StatusForbidden || status == http.StatusBadRequest) && tokenFault.MatchString(e.Message):
+	case (status == http.StatusForbidden || status == http.StatusBadRequest) && tokenFault.MatchString(message):
 		return relay.Errorf(relay.CodeTokenRejected, "the workspace answered %d and names the token as the reason%s", status, request)
 	case status == http.StatusForbidden:
-		if scopes, missing := missingScopes(token, e.Message, header); missing {
+		if scopes, missing := missingScopes(token, message, header); missing {
 			return relay.NewError(relay.CodeScopeMissing, "the workspace answered 403: the token lacks "+scopes+request)
 		}
 		return relay.NewError(relay.CodeForbidden, "the workspace answered 403"+request)
 	}
-	fault := relay.Errorf(relay.CodeWorkspaceDown, "the workspace answered %d%s", status, request)
+	code := relay.CodeWorkspaceDown
+	if status == http.StatusTooManyRequests {
+		code = relay.CodeRateLimited
+	}
+	fault := relay.Errorf(code, "the workspace answered %d%s", status, request)
 	fault.After = parseRetryAfter(header, time.Now())
 	return fault
 }

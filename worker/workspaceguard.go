@@ -27,20 +27,26 @@ const maxJSON = 32 << 20
 
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := g.send(r, g.retryTimeout)
+	return g.judge(r, resp, err)
+}
+
+// send returns what the host answered, whatever it is.
+func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Response, error) {
 	if r.URL.Scheme != g.host.Scheme || r.URL.Host != g.host.Host {
 		if r.Body != nil {
 			_ = r.Body.Close()
 		}
-		return nil, &callFault{reason: "a call to another host was stopped"}
+		return nil, &callFault{reason: "a call to another host was stopped", unsent: true}
 	}
 	r = r.Clone(r.Context())
 	r.Header.Set("User-Agent", g.userAgent) // the SDK's tells what it finds in the environment
-	deadline := time.Now().Add(g.retryTimeout)
+	deadline := time.Now().Add(retryTimeout)
 	for attempt := 0; ; attempt++ {
 		resp, err := g.base.RoundTrip(r)
 		wait, again := retryAfter(r, resp, err, attempt)
 		if !again || time.Now().Add(wait).After(deadline) {
-			return g.judge(r, resp, err)
+			return resp, err
 		}
 		discard(resp)
 		if !pause(r.Context(), wait) {
