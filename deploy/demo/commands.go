@@ -36,7 +36,7 @@ func (c commands) of(visitor string) []command {
 			fmt.Sprintf("%s call --kit-file %s --token-file %s middleware /groups",
 				c.obo, shellQuote(c.stage.Files.Side(relay.RoleApp, uiApp).KitFile), shellQuote(c.files.token(visitor)))},
 		{"nats", "The operator's view. The inspector may look on, and nothing else.",
-			fmt.Sprintf("XDG_CONFIG_HOME=%s nats --context %s sub 'obo.v1.>'\nXDG_CONFIG_HOME=%[1]s nats --context %[2]s micro stats obo-%s",
+			fmt.Sprintf("XDG_CONFIG_HOME=%s nats --context %s micro stats obo-%s\nXDG_CONFIG_HOME=%[1]s nats --context %[2]s sub 'obo.v1.>'",
 				dir, natsconf.InspectorContext, middlewareApp)},
 	}
 }
