@@ -149,7 +149,7 @@ func (t *auditTrail) start(ctx context.Context, r *AuditRecord) *relay.Error {
 	}
 	c := *r
 	c.Event = AuditStarted
-	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout) // a caller that leaves is no fault of the auditor
 	defer cancel()
 	if err := t.to.Audit(ctx, &c); err != nil {
 		r.Decision = AuditRefused
