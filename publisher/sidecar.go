@@ -56,9 +56,14 @@ func NewSidecar(c SidecarConfig) (http.Handler, error) {
 		ErrorHandler: s.fail,
 		ErrorLog:     slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 		BufferPool:   newBuffers(),
+		// For replies that come slowly although their length is known; those without a length are flushed at once anyway.
+		FlushInterval: flushInterval,
 	}
 	return s, nil
 }
+
+// flushInterval is how long a byte of a reply waits for more.
+const flushInterval = 20 * time.Millisecond
 
 type sidecar struct {
 	c     SidecarConfig
@@ -70,7 +75,7 @@ func (s *sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	s.proxy.ServeHTTP(w, duplex(w, r))
+	s.proxy.ServeHTTP(relay.Unguessed(w), duplex(w, r))
 }
 
 // guard refuses what only a browser sends, and what cannot be relayed.

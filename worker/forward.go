@@ -25,7 +25,7 @@ func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
 		return nil, fmt.Errorf("--forward %q: want scheme, host and port only", base.Redacted())
 	}
 	origin := &url.URL{Scheme: base.Scheme, Host: base.Host}
-	return &httputil.ReverseProxy{
+	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = origin.Scheme, origin.Host
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
@@ -40,8 +40,14 @@ func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { Fail(w, upstreamError(r.Context(), err)) },
 		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}, nil
+		// For replies that come slowly although their length is known; those without a length are flushed at once anyway.
+		FlushInterval: flushInterval,
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { proxy.ServeHTTP(relay.Unguessed(w), r) }), nil
 }
+
+// flushInterval is how long a byte of a reply waits for more.
+const flushInterval = 20 * time.Millisecond
 
 // upstreamError tells apart what the caller may do next.
 func upstreamError(ctx context.Context, err error) *relay.Error {

@@ -209,7 +209,7 @@ func (w *response) sniff(p []byte) {
 func cleanHeader(h http.Header) {
 	relay.CanonicalHeader(h)
 	for name, values := range h {
-		if !httpguts.ValidHeaderFieldName(name) {
+		if !httpguts.ValidHeaderFieldName(name) || len(values) == 0 {
 			delete(h, name)
 			continue
 		}
