@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/textproto"
+	"strings"
 	"time"
 )
 
@@ -48,6 +49,9 @@ func (h *RequestHead) Check() error {
 	}
 	if err := CheckPath(h.Path); err != nil {
 		return err
+	}
+	if strings.ContainsAny(h.Path, "\"<>^`{|}") { // net/url would rewrite the whole path
+		return NewError(CodePathNotCanonical, "the path holds a character that must be percent-encoded (RFC 3986 §3.3)")
 	}
 	if err := checkHeader(h.Header); err != nil {
 		return err

@@ -105,6 +105,9 @@ func (s *Stream) Tick() {
 	case s.in.askAgain():
 		s.sendCredit(true)
 	case s.out.sinceControl() >= KeepAlive:
+		if s.cfg.Role == RoleApp && s.heard.Load() == 0 {
+			s.out.resend() // the head itself may be lost: the same bytes to the same instance are always allowed
+		}
 		s.sendCredit(!s.in.progressed())
 	}
 }
