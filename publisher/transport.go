@@ -110,7 +110,7 @@ func (t *Transport) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			for _, a := range t.attempts() {
-				a.stream.Tick()
+				a.tick()
 			}
 		case <-up:
 			t.discover()
