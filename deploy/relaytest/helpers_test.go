@@ -252,3 +252,26 @@ func each(n int, f func(int)) {
 	}
 	wg.Wait()
 }
+
+func natsMsg(subject string, data []byte) *nats.Msg { return &nats.Msg{Subject: subject, Data: data} }
+
+func tomorrow() time.Time { return time.Now().Add(24 * time.Hour) }
+
+// waitForWorkers waits until that many worker processes have announced themselves.
+func waitForWorkers(t *testing.T, n *relaytest.Net, count int) {
+	t.Helper()
+	subjects, err := relay.NewSubjects("")
+	relaytest.Must(t, err)
+	tap := n.Tap(n.Root, "obo.v1.announce.>")
+	seen := map[string]int{}
+	twice := 0 // who has said it twice was heard by everybody the first time
+	for i := 1; twice < count; i++ {
+		relaytest.Must(t, tap.Conn.Publish(subjects.Discover(relaytest.Service), nil))
+		m := tap.Wait(".announce.", i)
+		said, err := n.Trust.VerifyAnnouncement(relaytest.Service, m.Data, time.Now())
+		relaytest.Must(t, err)
+		if seen[said.Instance]++; seen[said.Instance] == 2 {
+			twice++
+		}
+	}
+}

@@ -47,11 +47,17 @@ func (l *Log) read() (string, <-chan struct{}) {
 // Wait waits for a line that holds all the parts, and returns it.
 func (l *Log) Wait(tb testing.TB, parts ...string) string {
 	tb.Helper()
+	return l.WaitTimes(tb, 1, parts...)
+}
+
+// WaitTimes waits for the n-th such line.
+func (l *Log) WaitTimes(tb testing.TB, n int, parts ...string) string {
+	tb.Helper()
 	timeout := time.After(Patience)
 	for {
 		text, grew := l.read()
-		if line, ok := lineWith(text, parts); ok {
-			return line
+		if lines := linesWith(text, parts); len(lines) >= n {
+			return lines[n-1]
 		}
 		select {
 		case <-grew:
@@ -61,17 +67,17 @@ func (l *Log) Wait(tb testing.TB, parts ...string) string {
 	}
 }
 
-func lineWith(text string, parts []string) (string, bool) {
+func linesWith(text string, parts []string) (found []string) {
 	for line := range strings.Lines(text) {
 		all := true
 		for _, p := range parts {
 			all = all && strings.Contains(line, p)
 		}
 		if all {
-			return line, true
+			found = append(found, line)
 		}
 	}
-	return "", false
+	return found
 }
 
 // Recv receives from a channel what must come.
