@@ -18,6 +18,15 @@ import (
 // the worker has set the X-Forwarded-* headers already. Redirects are passed on, not followed. Where the app cannot be
 // reached at all the request counts as not started.
 func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
+	proxy, err := forwarder(base, log)
+	if err != nil {
+		return nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { proxy.ServeHTTP(relay.Unguessed(w), r) }), nil
+}
+
+// forwarder is the proxy of Forward, which the front door shares.
+func forwarder(base *url.URL, log *slog.Logger) (*httputil.ReverseProxy, error) {
 	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, fmt.Errorf("--forward %q: want the URL of the middleware app, for example http://127.0.0.1:8000", base.Redacted())
 	}
@@ -25,7 +34,7 @@ func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
 		return nil, fmt.Errorf("--forward %q: want scheme, host and port only", base.Redacted())
 	}
 	origin := &url.URL{Scheme: base.Scheme, Host: base.Host}
-	proxy := &httputil.ReverseProxy{
+	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = origin.Scheme, origin.Host
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
@@ -42,8 +51,7 @@ func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
 		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		// For replies that come slowly although their length is known; those without a length are flushed at once anyway.
 		FlushInterval: flushInterval,
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { proxy.ServeHTTP(relay.Unguessed(w), r) }), nil
+	}, nil
 }
 
 // flushInterval is how long a byte of a reply waits for more.

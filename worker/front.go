@@ -33,7 +33,7 @@ var _ http.Handler = (*Front)(nil)
 // NewFront returns the front door of a worker's app. The app must be on loopback, or others could reach it directly, and
 // the worker must look people up, since otherwise nobody would have verified a token.
 func NewFront(w *Worker, app *url.URL) (*Front, error) {
-	forward, err := Forward(app, w.log)
+	proxy, err := forwarder(app, w.log)
 	if err != nil {
 		return nil, err
 	}
@@ -43,9 +43,9 @@ func NewFront(w *Worker, app *url.URL) (*Front, error) {
 	if w.cfg.Lookup == nil {
 		return nil, errors.New("--front needs the look-up of users, since nobody else verifies the tokens that come to it: use --user-lookup=on")
 	}
-	f := &Front{w: w, proxy: forward.(*httputil.ReverseProxy)}
-	rewrite := f.proxy.Rewrite
-	f.proxy.Rewrite = func(r *httputil.ProxyRequest) {
+	f := &Front{w: w, proxy: proxy}
+	rewrite := proxy.Rewrite
+	proxy.Rewrite = func(r *httputil.ProxyRequest) {
 		rewrite(r)
 		r.Out.Host = r.In.Host // apps compare it with Origin
 		for _, name := range connectionHeaders() {
@@ -54,7 +54,7 @@ func NewFront(w *Worker, app *url.URL) (*Front, error) {
 			}
 		}
 	}
-	f.proxy.ErrorHandler = func(rw http.ResponseWriter, r *http.Request, err error) {
+	proxy.ErrorHandler = func(rw http.ResponseWriter, r *http.Request, err error) {
 		f.fail(rw, r, upstreamError(r.Context(), err))
 	}
 	return f, nil
@@ -68,7 +68,7 @@ func (f *Front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	id := relay.NewID()
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	record := f.w.audit.record(id, AuditFront, r.Method, path, start)
-	out := &frontWriter{ResponseWriter: rw, id: id}
+	out := &frontWriter{ResponseWriter: relay.Unguessed(rw), id: id}
 	var received atomic.Int64
 	defer func() { // also when ReverseProxy panics because the app broke off
 		took := f.w.cfg.Now().Sub(start)
@@ -158,6 +158,8 @@ func (f *Front) Serve(ctx context.Context, l net.Listener) error {
 		Handler: f, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		BaseContext: func(net.Listener) context.Context { return life },
 		ErrorLog:    f.proxy.ErrorLog,
+		// net/http would answer OPTIONS * without asking.
+		DisableGeneralOptionsHandler: true,
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Serve(l) }()

@@ -63,7 +63,7 @@ func (w *frontWriter) WriteHeader(status int) {
 
 func (w *frontWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
