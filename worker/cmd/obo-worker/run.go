@@ -25,7 +25,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return code
 	}
 	log := f.Logger(stderr)
-	p, err := assemble(f, log)
+	p, err := assemble(f, stdout, log)
 	if err == nil {
 		err = p.run(ctx)
 	}
@@ -40,35 +40,50 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 type process struct {
 	side   *relay.Side
 	worker *worker.Worker
+	guard  guardFlags
+	policy *worker.Policy
+	audit  *auditing
+	front  *frontDoor
 	close  func()
 	log    *slog.Logger
 }
 
 // assemble checks everything that can be checked at the start and reports all faults at once.
-func assemble(f flags, log *slog.Logger) (*process, error) {
+func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 	side, err := f.Load(relay.RoleService)
 	faults := []error{err}
 	handler, err := f.handler(log)
 	faults = append(faults, err)
 	lookup, closeLookup, err := f.lookup()
 	faults = append(faults, err)
+	policy, err := f.readPolicy()
+	faults = append(faults, err)
+	audit, auditFault := f.audit(f.serviceName(side), side, stdout, log)
+	_, err = f.frontAddress()
+	faults = append(faults, auditFault, err)
 	cfg := worker.Config{
 		Service: f.serviceName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
 		Handler: handler, Lookup: lookup, OpaqueTokens: f.OpaqueTokens, Hints: side.Hints,
+		Policy: policy, Audit: audit.Auditor, AuditRequired: f.AuditRequired && auditFault == nil,
 		MaxInFlight: f.MaxInFlight, MaxBody: f.MaxBody, Version: relay.BuildVersion(), Log: log,
 	}
 	var w *worker.Worker
+	var front *frontDoor
 	if err = errors.Join(faults...); err != nil {
+		if f.UserLookup == "on" && lookup == nil {
+			cfg.Policy = nil // it misses a look-up that is faulty, not off
+		}
 		err = errors.Join(err, ownFaults(cfg))
-	} else {
-		w, err = worker.New(cfg)
+	} else if w, err = worker.New(cfg); err == nil {
+		front, err = f.openFront(w)
 	}
+	closeAll := func() { closeLookup(); audit.close() }
 	if err != nil {
-		closeLookup()
+		closeAll()
 		return nil, err
 	}
 	f.warn(log, side)
-	return &process{side: side, worker: w, close: closeLookup, log: log}, nil
+	return &process{side: side, worker: w, guard: f.guardFlags, policy: policy, audit: audit, front: front, close: closeAll, log: log}, nil
 }
 
 // ownFaults are those of the worker itself, so that they are reported together with those of its parts: what has a fault
@@ -134,5 +149,14 @@ func (p *process) run(ctx context.Context) error {
 	defer background.Wait()
 	defer stop()
 	background.Go(func() { p.side.WatchTrust(ctx, trustInterval, p.log, p.worker.SetTrust) })
-	return p.worker.Run(ctx)
+	background.Go(func() { p.guard.watchPolicy(ctx, p.worker, p.policy, p.log) })
+	background.Go(func() { p.audit.reopen(ctx, p.log) })
+	front := make(chan error, 1)
+	background.Go(func() {
+		defer stop() // without its front door the app cannot be reached
+		front <- p.front.run(ctx)
+	})
+	err := p.worker.Run(ctx)
+	stop()
+	return errors.Join(err, <-front)
 }
