@@ -10,16 +10,19 @@ import (
 // refuse ends a request for which nothing was done.
 func refuse(w http.ResponseWriter, e *relay.Error) { end(w, e, false) }
 
-// end puts an error in the place of a reply of which nothing has been written. started says that the workspace may have
-// acted, so that nobody takes the code for a proof that it has not.
-func end(w http.ResponseWriter, e *relay.Error, started bool) {
+// end puts an error in the place of a reply of which nothing has been written. acted says that the workspace may have done
+// something already; a code that stands for the opposite then becomes workspace_failed, with what happened as its detail.
+func end(w http.ResponseWriter, e *relay.Error, acted bool) {
+	if acted && e.Code.Info().Outcome != relay.Unknown {
+		e = &relay.Error{Code: relay.CodeWorkspaceFailed, Detail: "after the request had reached the workspace: " + e.Detail, After: e.After}
+	}
 	if r, ok := relayed(w); ok {
-		_ = r.end(e, started) // the stream's own failure, if any, is logged where the request ends
+		_ = r.end(e, acted) // the stream's own failure, if any, is logged where the request ends
 		return
 	}
 	problem := e.Problem()
 	problem.Outcome = relay.NotStarted
-	if started {
+	if acted {
 		problem.Outcome = relay.Unknown
 	}
 	writeProblem(w, problem)
