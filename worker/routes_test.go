@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/deploy/sandbox"
@@ -80,7 +81,7 @@ func newStage(t *testing.T, change func(*sandbox.Config, *worker.RoutesConfig)) 
 func newStageOn(t *testing.T, host string, ws *sandbox.Workspace, log *logBuffer, cfg worker.RoutesConfig) *stage {
 	t.Helper()
 	asTheRobot(t, ws, host)
-	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: host})
+	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: host, RetryTimeout: time.Second})
 	relaytest.Must(t, err)
 	t.Cleanup(workspace.Close)
 	cfg.Workspace, cfg.Log = workspace, slog.New(slog.NewTextHandler(log, nil))

@@ -207,8 +207,9 @@ func submissions(calls sandbox.Calls) (n int) {
 // A failure after the statement was taken is never a proof that nothing happened.
 func TestSQLOutcomeIsNotUnderstated(t *testing.T) {
 	for _, fault := range []sandbox.Fault{
-		{Path: statements + "/", Status: 401}, {Path: statements, Method: "POST", After: true, Status: 503}, {Path: statements + "/", SignIn: true},
-		{Path: statements + "/", Status: 500}, {Path: statements, Method: "POST", After: true, Reset: true},
+		{Path: statements + "/", Method: "GET", Status: 401}, {Path: statements, Method: "POST", After: true, Status: 503},
+		{Path: statements + "/", Method: "GET", SignIn: true}, {Path: statements + "/", Method: "GET", Status: 500},
+		{Path: statements, Method: "POST", After: true, Reset: true},
 	} {
 		s := newStage(t, nil)
 		s.ws.Faults.Add(fault)
