@@ -20,6 +20,7 @@ type commands struct {
 	Init    initCommand    `cmd:"" help:"Make keys, trust files, kits, NATS users and nats-server.conf."`
 	Call    callCommand    `cmd:"" help:"Send one request to a service, with a person's token."`
 	Tail    tailCommand    `cmd:"" help:"Print one line for each finished request."`
+	Policy  policyCommand  `cmd:"" help:"Check a policy file, or say what it decides."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a stand-in for a workspace, with alice and bob."`
 	Demo    demoCommand    `cmd:"" help:"Play the whole story on this machine, check each line of it, and exit."`
 	Up      upCommand      `cmd:"" help:"The same, staying, with a page to click through."`
