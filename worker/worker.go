@@ -183,7 +183,7 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 // refuseUnsealed answers a message that nobody could be proved to have sent. The code decides nothing; the reason is for
 // this worker's log.
 func (w *Worker) refuseUnsealed(subject, app string, id relay.ID, e *relay.Error) {
-	w.stats.dropped.Add(1)
+	defer w.stats.dropped.Add(1) // when it is counted the answer is out
 	if !w.refusals.Allow() {
 		return
 	}
