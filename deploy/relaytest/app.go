@@ -76,3 +76,6 @@ func NewRawStream(tb testing.TB, grant *relay.Grant, id relay.ID, send func([]by
 	tb.Cleanup(s.Close)
 	return s
 }
+
+// Instance is the instance that a subject of a request names.
+func (a *RawApp) Instance(subject string) string { return a.Subjects.Parse(subject).Instance }

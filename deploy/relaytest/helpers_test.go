@@ -20,6 +20,7 @@ import (
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/worker"
 
 	"github.com/nats-io/nats.go"
 )
@@ -274,4 +275,8 @@ func waitForWorkers(t *testing.T, n *relaytest.Net, count int) {
 			twice++
 		}
 	}
+}
+
+func withReplayCapacity(n int) func(*worker.Config) {
+	return func(c *worker.Config) { c.ReplayCapacity = n }
 }

@@ -14,7 +14,7 @@ import (
 // Without a worker the caller hears so after one round of asking, not after the timeout.
 func TestNoWorker(t *testing.T) {
 	n, _ := start(t)
-	client := n.Publisher(nil)
+	client := n.Publisher(func(c *publisher.Config) { c.DiscoverWait = 500 * time.Millisecond })
 	send(t, client, "GET", "/").wantCode(t, relay.CodeNoWorker) // connected now
 	began := time.Now()
 	send(t, client, "POST", "/").wantCode(t, relay.CodeNoWorker, "no worker of service middleware has announced itself", "Start obo-worker")

@@ -201,7 +201,8 @@ func (n *Net) StoppablePublisher(change func(*publisher.Config)) (t *publisher.T
 	n.tb.Helper()
 	c := publisher.Config{
 		App: App, Identity: n.AppID, Trust: n.Trust, Log: n.Log,
-		NATS: relay.ConnectConfig{URL: n.URL, NKeySeed: n.App.Seed},
+		NATS:         relay.ConnectConfig{URL: n.URL, NKeySeed: n.App.Seed},
+		DiscoverWait: 2 * time.Second, // a machine that runs many tests is slow
 	}
 	if change != nil {
 		change(&c)

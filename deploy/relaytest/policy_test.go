@@ -1,0 +1,170 @@
+package relaytest_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/obo-relay/obo-relay/deploy/relaytest"
+	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/worker"
+)
+
+// people is a workspace: it knows persons by their tokens.
+type people map[string]*worker.User
+
+func (p people) User(_ context.Context, token relay.Token) (*worker.User, error) {
+	if u := p[token.Reveal()]; u != nil {
+		return u, nil
+	}
+	return nil, relay.NewError(relay.CodeTokenRejected, "the workspace does not know this token")
+}
+
+// records are the audit records of a worker.
+type records struct {
+	mu    sync.Mutex
+	all   []worker.AuditRecord
+	text  bytes.Buffer
+	fault error
+}
+
+func (r *records) Audit(_ context.Context, a *worker.AuditRecord) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, *a)
+	return errors.Join(r.fault, json.NewEncoder(&r.text).Encode(a))
+}
+
+func (r *records) read() ([]worker.AuditRecord, string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all), r.text.String()
+}
+
+func policyOf(t *testing.T, text string) *worker.Policy {
+	t.Helper()
+	p, err := worker.ParsePolicy("policy.yaml", []byte("type: obo.v1.policy\nexplain: true\nrules:\n"+text))
+	relaytest.Must(t, err)
+	return p
+}
+
+// Through the relay alice is let in and bob is kept out, by the groups that the workspace reports, whatever they send; each
+// request leaves one record; and another policy takes effect at once.
+func TestPolicyAndAudit(t *testing.T) {
+	net, log := start(t)
+	aliceToken, bobToken := alice(), relaytest.Token("bob", time.Now().Add(time.Hour))
+	kept := &records{}
+	var mu sync.Mutex
+	var served []string
+	w, stop := net.Worker(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		served = append(served, r.Method+" "+r.URL.EscapedPath())
+		mu.Unlock()
+		for name := range r.Header {
+			if strings.Contains(strings.ToLower(name), "script") || strings.Contains(strings.ToLower(name), "original") {
+				t.Errorf("%s reached the app", name)
+			}
+		}
+		_, _ = io.Copy(w, r.Body)
+	}), func(c *worker.Config) {
+		c.Lookup = people{
+			aliceToken: {ID: "1", UserName: "alice@example.com", Groups: []string{"admins", "analysts"}},
+			bobToken:   {ID: "2", UserName: "bob@example.com", Groups: []string{"analysts"}},
+		}
+		c.Policy = policyOf(t, "  - {match: /, groups: [analysts]}\n  - {match: /admin, groups: [admins]}\n  - {match: /form, deny: true}\n")
+		c.Audit = kept
+	})
+	p := net.Publisher(nil)
+	ask := func(token, method, path string, header ...string) reply {
+		t.Helper()
+		r := newRequest(t, method, path, strings.NewReader("CANARY-body"))
+		r.Header.Set(relay.HeaderAccessToken, token)
+		for i := 0; i+1 < len(header); i += 2 {
+			r.Header[header[i]] = []string{header[i+1]}
+		}
+		return do(p, r)
+	}
+	if r := ask(aliceToken, "POST", "/admin?CANARY-query=1", "SCRIPT_NAME", "/public", "X-Original-Url", "/form"); r.err != nil || r.body != "CANARY-body" {
+		t.Fatalf("alice: %v, %q", r.err, r.body)
+	}
+	for _, attempt := range [][]string{
+		{"POST", "/admin"}, {"GET", "/admin/"}, {"HEAD", "/%61dmin"}, {"post", "/admin"}, {"GET", "/admin;x"}, {"DELETE", "/admin?x=/"},
+		{"POST", "/form", "X-Http-Method-Override", "GET"}, {"PUT", "/admin", "X-Forwarded-Email", "alice@example.com"}, {"GET", "/admin", "X-Forwarded-Groups", "admins"},
+	} {
+		r := ask(bobToken, attempt[0], attempt[1], attempt[2:]...)
+		if !errors.Is(r.err, relay.CodeForbidden) || relay.AsError(r.err).Code.Info().Outcome != relay.NotStarted {
+			t.Errorf("bob, %v: %v", attempt, r.err)
+		}
+	}
+	if r := ask(bobToken, "GET", "/admin"); !strings.Contains(r.err.Error(), "the group admins") {
+		t.Errorf("no explanation: %v", r.err)
+	}
+	if r := ask(relaytest.Token("mallory", time.Now().Add(time.Hour)), "GET", "/"); !errors.Is(r.err, relay.CodeTokenRejected) {
+		t.Errorf("mallory: %v", r.err)
+	}
+	relaytest.Must(t, w.SetPolicy(policyOf(t, "  - {match: /x, anyone: true}\n")))
+	if r := ask(aliceToken, "GET", "/admin"); !errors.Is(r.err, relay.CodeForbidden) {
+		t.Errorf("the old policy is still in force: %v", r.err)
+	}
+	stop() // every record is kept by then
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(served, []string{"POST /admin"}) {
+		t.Errorf("served %q", served)
+	}
+	all, text := kept.read()
+	if len(all) != 13 {
+		t.Errorf("%d records", len(all))
+	}
+	first := all[0]
+	if first.User == nil || first.User.Name != "alice@example.com" || first.Decision != worker.AuditAllowed || first.Rule != "/admin" || first.App != relaytest.App || first.Path != "/admin" ||
+		first.Status != 200 || first.BytesIn != 11 || first.BytesOut != 11 || first.Instance != w.Instance() || first.Via != worker.AuditRelay {
+		t.Errorf("got %+v", first)
+	}
+	for _, a := range all[1:11] {
+		if a.Decision != worker.AuditDenied || a.Code != relay.CodeForbidden || a.User.Name != "bob@example.com" || a.BytesIn != 0 {
+			t.Errorf("got %+v", a)
+		}
+	}
+	if a := all[11]; a.Decision != worker.AuditRefused || a.User != nil || a.Code != relay.CodeTokenRejected {
+		t.Errorf("got %+v", a)
+	}
+	for what, where := range map[string]string{"audit": text, "log": log.String()} {
+		if strings.Contains(where, "CANARY") || strings.Contains(where, aliceToken) || strings.Contains(where, bobToken) {
+			t.Errorf("the %s holds a canary", what)
+		}
+	}
+}
+
+// Where audit is required, a request that cannot be recorded is not started, and one that can is recorded before.
+func TestAuditRequired(t *testing.T) {
+	net, _ := start(t)
+	kept := &records{}
+	_, stop := net.Worker(http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
+		if all, _ := kept.read(); len(all) != 1 || all[0].Event != worker.AuditStarted {
+			t.Errorf("served after the records %+v", all)
+		}
+	}), func(c *worker.Config) { c.Audit, c.AuditRequired = kept, true })
+	p := net.Publisher(nil)
+	if r := do(p, newRequest(t, "GET", "/", nil)); r.err != nil {
+		t.Fatal(r.err)
+	}
+	stop()
+	if all, _ := kept.read(); len(all) != 2 || all[1].Event != worker.AuditEnded || all[1].RequestID != all[0].RequestID {
+		t.Errorf("got %+v", all)
+	}
+	broken := &records{fault: errors.New("the disk is full")}
+	net.Worker(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("served unaudited") }),
+		func(c *worker.Config) { c.Audit, c.AuditRequired = broken, true })
+	if r := do(p, newRequest(t, "POST", "/", nil)); !errors.Is(r.err, relay.CodeOverloaded) {
+		t.Errorf("got %v", r.err)
+	}
+}
