@@ -161,10 +161,14 @@ func TestAuditRequired(t *testing.T) {
 	if all, _ := kept.read(); len(all) != 2 || all[1].Event != worker.AuditEnded || all[1].RequestID != all[0].RequestID {
 		t.Errorf("got %+v", all)
 	}
+}
+
+func TestAuditRequiredAndImpossible(t *testing.T) {
+	net, _ := start(t)
 	broken := &records{fault: errors.New("the disk is full")}
 	net.Worker(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("served unaudited") }),
 		func(c *worker.Config) { c.Audit, c.AuditRequired = broken, true })
-	if r := do(p, newRequest(t, "POST", "/", nil)); !errors.Is(r.err, relay.CodeOverloaded) {
+	if r := do(net.Publisher(nil), newRequest(t, "POST", "/", nil)); !errors.Is(r.err, relay.CodeOverloaded) {
 		t.Errorf("got %v", r.err)
 	}
 }
