@@ -22,9 +22,10 @@
 // # Signals
 //
 // SIGTERM and SIGINT stop both, in the order above, with the signal that came. A child that still runs after Config.StopTime
-// is killed with its process group; after a second signal at once. SIGHUP is passed on. The child is the leader of a process
-// group of its own, so that a terminal's ^C reaches it through its parent only. On Linux it is killed when its parent is, and
-// a parent that orphans are given to (process 1 of a container) buries them.
+// is killed with its process group; after a second signal at once. SIGHUP is passed on, unless the parent has a use of its
+// own for it. The child is the leader of a process group of its own, so that a terminal's ^C reaches it through its parent
+// only. On Linux it is killed when its parent is, and a parent that orphans are given to (process 1 of a container) buries
+// them.
 //
 // # Exit status
 //

@@ -47,7 +47,7 @@ func newLife(ctx context.Context, cfg Config, serve func(context.Context) error)
 func (l *life) run(ctx context.Context, waitUsable func(context.Context) error) (int, error) {
 	defer l.service.cancel()
 	l.signals = make(chan os.Signal, 8)
-	signal.Notify(l.signals, l.handled()...)
+	signal.Notify(l.signals, syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
 	defer signal.Stop(l.signals)
 	if ctx.Err() != nil {
 		return 0, nil // nothing has started
@@ -70,14 +70,6 @@ func (l *life) run(ctx context.Context, waitUsable func(context.Context) error) 
 	return l.loop(ctx)
 }
 
-func (l *life) handled() []os.Signal {
-	handled := []os.Signal{syscall.SIGTERM, os.Interrupt}
-	if !l.cfg.KeepHangup {
-		handled = append(handled, syscall.SIGHUP)
-	}
-	return handled
-}
-
 func (l *life) loop(ctx context.Context) (int, error) {
 	ended := ctx.Done()
 	for l.firstDone != nil || l.secondDone != nil {
@@ -92,14 +84,15 @@ func (l *life) loop(ctx context.Context) (int, error) {
 		case sig := <-l.signals:
 			switch {
 			case sig == syscall.SIGHUP:
-				l.child.signal(sig)
+				l.hangup()
 			case l.asked != nil:
 				return l.cutShort(sig)
 			default:
 				l.stop(sig)
 			}
 		case <-l.deadline.C:
-			if l.killed {
+			if l.killed || !l.childRuns() {
+				l.cfg.Log.Warn("the time to stop is over")
 				return l.result()
 			}
 			l.kill("the time to stop is over")
@@ -112,6 +105,12 @@ func (l *life) loop(ctx context.Context) (int, error) {
 		}
 	}
 	return l.result()
+}
+
+func (l *life) hangup() {
+	if !l.cfg.KeepHangup {
+		l.child.signal(syscall.SIGHUP)
+	}
 }
 
 // begin starts the second part, unless waiting for the first failed or all is over already.

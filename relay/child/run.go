@@ -13,7 +13,7 @@ type Config struct {
 	Env   []string     // its whole environment, see Environ. Required
 	Log   *slog.Logger // Defaults to slog.Default()
 
-	// KeepHangup says that SIGHUP is for the parent itself and not passed on.
+	// KeepHangup says that SIGHUP is for the parent itself, which handles it, and not passed on.
 	KeepHangup bool
 	// StopTime is from the first signal to the moment when the child is killed. Defaults to 14 s, since platforms kill
 	// everything after 15.

@@ -5,9 +5,13 @@ import (
 	"io"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/obo-relay/obo-relay/relay/child"
 )
 
 const description = `Runs the relay's NATS server from a nats-server.conf, as "obo init" writes it.
+
+After -- it runs a client of it, when it serves: obo-broker --config FILE -- obo-worker -- uvicorn main:app. The server stops after the client, and ends with its status.
 
 SIGTERM and SIGINT give clients notice and stop it; SIGHUP reads the configuration again.`
 
@@ -17,6 +21,8 @@ type flags struct {
 	Port          int    `placeholder:"PORT" help:"Listen for NATS clients here, not at the configured port; -1 takes a free one."`
 	WebsocketPort int    `placeholder:"PORT" help:"Listen for NATS over WebSocket here, not at the configured port, where a platform assigns one; -1 takes a free one."`
 	MonitorPort   int    `name:"monitor" placeholder:"PORT" help:"Serve /healthz, /varz and /connz over HTTP on loopback; -1 takes a free one."`
+
+	Command child.Command `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: a client of this server to run, its program and arguments."`
 }
 
 func parse(args []string, stdout, stderr io.Writer) (flags, error) {

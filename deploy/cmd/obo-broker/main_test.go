@@ -80,7 +80,9 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
 	ts.Check(err)
-	ts.Check(syscall.Kill(pid, signals[args[0]]))
+	process, err := os.FindProcess(pid)
+	ts.Check(err)
+	ts.Check(process.Signal(signals[args[0]]))
 }
 
 // logged FILE REGEXP waits until a program has written such a line.

@@ -11,15 +11,20 @@ import (
 	"syscall"
 
 	"github.com/obo-relay/obo-relay/deploy/broker"
+	"github.com/obo-relay/obo-relay/relay/child"
 )
 
-// run serves until ctx ends. It prints one line to stdout once it serves; the log goes to stderr.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// run serves until ctx ends, and returns the exit code. It prints one line to stdout once it serves; the log goes to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
+	readable := child.Hide()
 	f, err := parse(args, stdout, stderr)
 	if err != nil {
-		return err
+		return 1, err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if readable != nil {
+		log.Warn("other processes of this user can read the secrets of this one", "error", readable)
+	}
 	b, err := broker.New(broker.Config{
 		ConfigFile:    f.Config,
 		Port:          f.Port,
@@ -28,8 +33,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Log:           log,
 	})
 	if err != nil {
-		return err
+		return 1, err
 	}
+	words := f.Command.Words()
+	if words == nil {
+		return 0, serve(ctx, b, stdout, log)
+	}
+	cfg := child.Config{Words: words, Env: child.Environ(os.Environ(), words, nil), Log: log, KeepHangup: true}
+	return child.RunClient(ctx, cfg, b.Ready(), func(ctx context.Context) error {
+		return serve(ctx, b, stderr, log) // standard output is the client's
+	})
+}
+
+// serve runs the broker until ctx ends; SIGHUP reads its configuration again.
+func serve(ctx context.Context, b *broker.Broker, stdout io.Writer, log *slog.Logger) error {
 	// Before the broker serves, SIGHUP must not end the process either.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

@@ -10,6 +10,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/child"
 )
 
 const command = "obo-publisher"
@@ -17,6 +18,9 @@ const command = "obo-publisher"
 const description = `Lets the UI app beside it call services over NATS on behalf of the person whose token the call carries.
 
 It serves each service on an address of its own on loopback and prints them as OBO_URL_<SERVICE>=http://127.0.0.1:PORT.
+
+After -- it runs the UI app itself: obo-publisher -- streamlit run app.py. The app finds the addresses in its environment and the secrets of the relay gone from it; signals are passed on, and the publisher ends after the app, with its status.
+
 SIGTERM and SIGINT let calls end within 15 s; a second one ends it at once.`
 
 // flags are also environment variables: --trust-broker is OBO_TRUST_BROKER.
@@ -31,6 +35,7 @@ type flags struct {
 	RequireRelay bool          `default:"true" negatable:"" help:"Do not start with faulty settings. With --require-relay=false the faults are logged, and each call is answered 503."`
 	relay.Settings
 	relay.LogSettings
+	Command child.Command `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: the UI app to run, its program and arguments."`
 }
 
 // parse reads the flags. code is the exit code of a command that ends with them, -1 if it goes on.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/child"
 )
 
 const (
@@ -21,25 +22,32 @@ const (
 	drainTime = 14 * time.Second
 )
 
-// run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read.
+// run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read, and
+// that of the app if it runs one.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	readable := child.Hide()
 	f, code := parse(args, stdout, stderr)
 	if code >= 0 {
 		return code
 	}
-	p, err := assemble(f, f.Logger(stderr))
+	log := f.Logger(stderr)
+	if readable != nil {
+		log.Warn("other processes of this user can read the secrets of this one", "error", readable)
+	}
+	p, err := assemble(f, log)
 	if err != nil && p != nil {
 		f.Report(stderr, command, err) // and goes on without a relay
 		err = nil
 	}
+	status := 0
 	if err == nil {
-		err = p.run(ctx, stdout)
+		status, err = f.runWithApp(ctx, p, stdout)
 	}
 	if err != nil {
 		f.Report(stderr, command, err)
-		return 1
+		return max(status, 1)
 	}
-	return 0
+	return status
 }
 
 // process is everything that runs. Without a transport it answers each call with a problem document.

@@ -16,6 +16,8 @@ const command = "obo-worker"
 
 const description = `Receives requests over NATS and hands them to the middleware app beside it, on behalf of the people who made them.
 
+After -- it runs the middleware app itself: obo-worker -- uvicorn main:app. It waits until the app is ready, keeps its own secrets from it, stops it after the drain, and ends with its status.
+
 SIGTERM and SIGINT drain it within 15 s; a second one ends it at once.`
 
 // flags are also environment variables: --max-body is OBO_MAX_BODY.
@@ -28,6 +30,7 @@ type flags struct {
 	MaxInFlight  int    `default:"256" placeholder:"N" help:"Requests under way; more are refused. Default: 256."`
 	MaxBody      int64  `placeholder:"BYTES" help:"Largest request body. Default: no limit."`
 	guardFlags
+	appFlags
 	relay.Settings
 	relay.LogSettings
 }

@@ -12,28 +12,35 @@ import (
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/child"
 	"github.com/obo-relay/obo-relay/worker"
 )
 
 // trustInterval is how often the trust file is looked at.
 const trustInterval = 2 * time.Second
 
-// run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read.
+// run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read, and
+// that of the app if it runs one.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	readable := child.Hide()
 	f, code := parse(args, stdout, stderr)
 	if code >= 0 {
 		return code
 	}
 	log := f.Logger(stderr)
+	if readable != nil {
+		log.Warn("other processes of this user can read the secrets of this one", "error", readable)
+	}
 	p, err := assemble(f, stdout, log)
+	status := 0
 	if err == nil {
-		err = p.run(ctx)
+		status, err = f.runWithApp(ctx, p)
 	}
 	if err != nil {
 		f.Report(stderr, command, err)
-		return 1
+		return max(status, 1)
 	}
-	return 0
+	return status
 }
 
 // process is everything that runs.
@@ -60,12 +67,12 @@ func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 	faults = append(faults, err)
 	audit, auditFault := f.audit(f.serviceName(side), side, stdout, log)
 	_, err = f.frontAddress()
-	faults = append(faults, auditFault, err)
+	faults = append(faults, auditFault, err, f.readiness().Validate())
 	cfg := worker.Config{
 		Service: f.serviceName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
 		Handler: handler, Lookup: lookup, OpaqueTokens: f.OpaqueTokens, Hints: side.Hints,
 		Policy: policy, Audit: audit.Auditor, AuditRequired: f.AuditRequired && auditFault == nil,
-		MaxInFlight: f.MaxInFlight, MaxBody: f.MaxBody, Version: relay.BuildVersion(), Log: log,
+		MaxInFlight: f.MaxInFlight, MaxBody: f.MaxBody, DrainTimeout: f.drainTimeout(), Version: relay.BuildVersion(), Log: log,
 	}
 	var w *worker.Worker
 	var front *frontDoor
