@@ -44,6 +44,9 @@ func (f guardFlags) watchPolicy(ctx context.Context, w *worker.Worker, policy *w
 	for _, warning := range policy.Warnings() {
 		log.Warn("policy: " + warning)
 	}
+	if f.Front == "" && appPort() != "" {
+		log.Warn("the policy is for relayed requests only: whoever comes through the platform's front door reaches the app past it, unless the app refuses them itself. --front auto puts the same policy before that door")
+	}
 	worker.WatchPolicy(ctx, f.Policy, policy, policyInterval, log, w.SetPolicy)
 }
 
