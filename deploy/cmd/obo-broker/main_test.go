@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"obo-broker": main})
+	testscript.Main(m, map[string]func(){"obo-broker": main, "middleware": middleware, "ui": ui})
 }
 
 func TestScripts(t *testing.T) {

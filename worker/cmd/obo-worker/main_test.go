@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){command: main})
+	testscript.Main(m, map[string]func(){command: main, "app": app})
 }
 
 func TestScripts(t *testing.T) {
@@ -46,6 +47,15 @@ func writeSide(env *testscript.Env) error {
 	env.Setenv("SEED", string(seed))
 	env.Setenv("SECRET", service.Private().D)
 	var faults []error
+	for _, name := range []string{"PORT", "FRONT"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		env.Setenv(name, port)
+		faults = append(faults, err, l.Close())
+	}
 	for name, v := range map[string]any{"key.json": service.Private(), "trust.json": trust, "kit.json": kit, "wrong-kit.json": wrong} {
 		text, err := relay.PrettyJSON(v)
 		faults = append(faults, err, os.WriteFile(filepath.Join(env.WorkDir, name), text, 0o600))
