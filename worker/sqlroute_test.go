@@ -321,19 +321,19 @@ func TestSQLCallerWhoLeavesEarlyCancels(t *testing.T) {
 	}
 }
 
-// A million rows cross with flat memory, in each form.
+// A million rows cross with flat memory, and so do many in each other form.
 func TestSQLMillionRows(t *testing.T) {
-	const rows, most = 1_000_000, 64 << 20
+	const most = 64 << 20
 	for name, c := range map[string]struct {
-		accept, text string
-		inline       bool
-		lines        int
+		accept, columns string
+		inline          bool
+		rows, more      int // more lines than rows; -1: there are no lines
 	}{
-		"ndjson": {"", "SELECT * FROM range(1000000)", false, rows}, "csv": {"text/csv", "SELECT * FROM range(1000000)", false, rows + 1},
-		"inline": {"", "SELECT id FROM range(1000000)", true, rows}, "arrow": {"application/vnd.apache.arrow.stream", "SELECT * FROM range(1000000)", false, -1},
+		"ndjson": {"", "*", false, 1_000_000, 0}, "csv": {"text/csv", "*", false, 200_000, 1},
+		"inline": {"", "id", true, 200_000, 0}, "arrow": {arrowType, "*", false, 200_000, -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStage(t, func(ws *sandbox.Config, c2 *worker.RoutesConfig) { ws.ChunkRows, c2.Inline = 50_000, c.inline })
+			s := newStage(t, func(ws *sandbox.Config, c2 *worker.RoutesConfig) { ws.ChunkRows, c2.Inline = 20_000, c.inline })
 			heap := func() int64 {
 				runtime.GC()
 				debug.FreeOSMemory()
@@ -343,7 +343,7 @@ func TestSQLMillionRows(t *testing.T) {
 			}
 			base, peak := heap(), int64(0)
 			start := time.Now()
-			resp, err := s.client.Do(s.request("POST", "/.obo/sql", s.token(alice, sandbox.TokenOptions{}), statement(c.text), "Accept", c.accept))
+			resp, err := s.client.Do(s.request("POST", "/.obo/sql", s.token(alice, sandbox.TokenOptions{}), statement(fmt.Sprintf("SELECT %s FROM range(%d)", c.columns, c.rows)), "Accept", c.accept))
 			relaytest.Must(t, err)
 			defer resp.Body.Close()
 			buffer, lines, total, next := make([]byte, 64<<10), 0, 0, 0
@@ -360,13 +360,13 @@ func TestSQLMillionRows(t *testing.T) {
 				relaytest.Must(t, err)
 			}
 			took := time.Since(start)
-			if c.lines >= 0 && lines != c.lines {
-				t.Errorf("%d lines, want %d", lines, c.lines)
+			if c.more >= 0 && lines != c.rows+c.more {
+				t.Errorf("%d lines, want %d", lines, c.rows+c.more)
 			}
 			if peak > most {
 				t.Errorf("the heap grew by %d MiB", peak>>20)
 			}
-			t.Logf("%s: %.1f MB, heap grew by %.1f MiB, %.0f rows/s", name, float64(total)/1e6, float64(peak)/(1<<20), rows/took.Seconds())
+			t.Logf("%s: %.1f MB, heap grew by %.1f MiB, %.0f rows/s", name, float64(total)/1e6, float64(peak)/(1<<20), float64(c.rows)/took.Seconds())
 		})
 	}
 }
