@@ -91,6 +91,9 @@ func (d *directory) heard(name string, payload []byte) error {
 		s.instances[a.Instance] = i
 	}
 	i.said, i.until, i.avoid = a, now.Add(relay.AnnouncementLife), false
+	if a.State == relay.Gone {
+		i.until = now // its seq is remembered, so that an older announcement cannot bring it back
+	}
 	s.fault = nil
 	close(s.changed)
 	s.changed = make(chan struct{})

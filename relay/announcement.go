@@ -27,6 +27,7 @@ type State string
 const (
 	Ready    State = "ready"
 	Draining State = "draining"
+	Gone     State = "gone" // the last word of an instance: nothing may be sent to it any more
 )
 
 // Announcement is a worker's signed statement that it is there (PROTOCOL.md §5).
@@ -94,8 +95,8 @@ func (a *Announcement) check(service string) error {
 		return errors.New("seq is 0")
 	case a.IssuedAt <= 0 || a.Expiry <= a.IssuedAt || a.Expiry-a.IssuedAt > int64(AnnouncementLife/time.Second):
 		return errors.New("exp is not at most 20 s after iat")
-	case a.State != Ready && a.State != Draining:
-		return errors.New("state is neither ready nor draining")
+	case a.State != Ready && a.State != Draining && a.State != Gone:
+		return errors.New("state is not ready, draining or gone")
 	case a.InFlight < 0 || a.Capacity < 1 || a.MaxBody < 0 || a.KeyExp <= 0:
 		return errors.New("a number is out of range")
 	case len(a.Version) > 64 || len(a.Server) > 64:

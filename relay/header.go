@@ -96,7 +96,10 @@ func hopByHop(folded string) bool {
 func requestDropped(folded string) bool {
 	switch folded {
 	case "host", "expect", "content-length", "authorization", "forwarded", "x-real-ip",
-		"x-http-method-override", "x-http-method", "x-method-override":
+		"x-http-method-override", "x-http-method", "x-method-override",
+		// Some servers take another path than the request line's from these, past the worker's policy: gunicorn cuts
+		// SCRIPT_NAME off the path; the X- names are those of IIS, of PHP frameworks and of a recipe for WSGI.
+		"script-name", "path-info", "x-script-name", "x-path-info", "x-original-url", "x-rewrite-url", "x-original-uri", "x-original-method":
 		return true
 	}
 	return strings.HasPrefix(folded, "x-forwarded-") || strings.HasPrefix(folded, "obo-") || folded == "x-forwarded"

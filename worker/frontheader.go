@@ -22,7 +22,6 @@ func (f *Front) header(r *http.Request, id relay.ID, token relay.Token, user *Us
 	h := r.Header.Clone()
 	requestID := relay.RequestID(h, id)
 	relay.StripRequest(h)
-	stripSteering(h)
 	for _, name := range connectionHeaders() {
 		if values := r.Header[name]; len(values) > 0 {
 			h[name] = values

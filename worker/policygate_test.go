@@ -170,7 +170,7 @@ func TestStripSteering(t *testing.T) {
 		"Script_name": {"/public"}, "SCRIPT_NAME": {"/public"}, "Script-Name": {"/public"}, "PATH_INFO": {"/admin"}, "path-info": {"/admin"},
 		"X-Original-Url": {"/admin"}, "x_original_url": {"/admin"}, "X-Rewrite-Url": {"/admin"}, "X-Script-Name": {"/x"}, "X-Original-Method": {"DELETE"}, "Accept": {"*/*"},
 	}
-	stripSteering(h)
+	relay.StripRequest(h)
 	if len(h) != 1 || h.Get("Accept") == "" {
 		t.Errorf("left: %v", h)
 	}

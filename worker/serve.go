@@ -162,7 +162,6 @@ func (e *exchangeRun) check() *relay.Error {
 
 // dispatch runs the handler.
 func (e *exchangeRun) dispatch(user *User) {
-	stripSteering(e.a.head.Header)
 	r, unfit, err := newRequest(e.ctx, e.a, e.call, user, e.w.cfg.IdentityHeaders)
 	if err != nil {
 		e.logFault(e.response.refuse(relay.AsError(err)))

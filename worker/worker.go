@@ -45,6 +45,7 @@ const (
 	phaseReady = iota
 	phaseDraining
 	phaseRefusing
+	phaseGone
 )
 
 // New checks the configuration, reports all its faults at once, and makes the instance key.
@@ -80,8 +81,11 @@ func (w *Worker) SetTrust(t *relay.Trust) { w.admission.setTrust(t) }
 func (w *Worker) elapsed() time.Duration { return w.cfg.Now().Sub(w.start) }
 
 func (w *Worker) state() relay.State {
-	if w.phase.Load() == phaseReady {
+	switch w.phase.Load() {
+	case phaseReady:
 		return relay.Ready
+	case phaseGone:
+		return relay.Gone
 	}
 	return relay.Draining
 }
@@ -120,6 +124,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		"trusted_apps", w.cfg.Trust.Names(relay.RoleApp), "version", w.cfg.Version)
 	<-ctx.Done()
 	w.drain()
+	stop()
+	background.Wait()
+	w.phase.Store(phaseGone)
+	w.announcer.announce()           // the last word: publishers forget this instance at once
+	_ = nc.FlushTimeout(time.Second) // best effort
 	return nil
 }
 
@@ -248,7 +257,6 @@ func (w *Worker) drain() {
 			w.phase.Store(phaseRefusing)
 		case w.refusing() && w.stats.inFlight.Load() == 0:
 			w.log.Info("drained")
-			_ = w.nc.FlushTimeout(time.Second) // best effort: the connection is closed next
 			return
 		}
 	}
@@ -264,5 +272,4 @@ func (w *Worker) interrupt() {
 		})
 	}
 	wait.Wait()
-	_ = w.nc.FlushTimeout(time.Second) // best effort
 }
