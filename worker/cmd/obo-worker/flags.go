@@ -30,6 +30,7 @@ type flags struct {
 	MaxInFlight  int    `default:"256" placeholder:"N" help:"Requests under way; more are refused. Default: 256."`
 	MaxBody      int64  `placeholder:"BYTES" help:"Largest request body. Default: no limit."`
 	guardFlags
+	routeFlags
 	appFlags
 	relay.Settings
 	relay.LogSettings

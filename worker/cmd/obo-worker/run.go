@@ -59,7 +59,7 @@ type process struct {
 func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 	side, err := f.Load(relay.RoleService)
 	faults := []error{err}
-	handler, err := f.handler(log)
+	handler, closeRoutes, err := f.handler(log)
 	faults = append(faults, err)
 	lookup, closeLookup, err := f.lookup()
 	faults = append(faults, err)
@@ -84,7 +84,7 @@ func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 	} else if w, err = worker.New(cfg); err == nil {
 		front, err = f.openFront(w)
 	}
-	closeAll := func() { closeLookup(); audit.close() }
+	closeAll := func() { closeRoutes(); closeLookup(); audit.close() }
 	if err != nil {
 		closeAll()
 		return nil, err
@@ -107,10 +107,10 @@ func ownFaults(cfg worker.Config) error {
 	return err
 }
 
-func (f flags) handler(log *slog.Logger) (http.Handler, error) {
+func (f flags) app(log *slog.Logger) (http.Handler, error) {
 	upstream := f.upstream()
 	if upstream == "" {
-		return nil, errors.New("--forward (OBO_FORWARD): nothing says where the middleware app is: give its URL, for example http://127.0.0.1:8000")
+		return nil, errors.New("--forward (OBO_FORWARD): nothing says where the middleware app is: give its URL, for example http://127.0.0.1:8000, or a --workspace for the routes under /.obo/ alone")
 	}
 	base, err := url.Parse(upstream)
 	if err != nil { // its text quotes the URL, and that may hold a password
