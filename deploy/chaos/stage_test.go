@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/obo-relay/obo-relay/deploy/broker"
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
@@ -34,9 +35,8 @@ type stage struct {
 type stageConfig struct {
 	worker    func(*worker.Config)
 	publisher func(*publisher.Config)
-	quiet     bool   // keep no log
-	url       string // of NATS, where it is not the broker's own
-	noWorker  bool   // the test starts its own
+	quiet     bool // keep no log
+	noWorker  bool // the test starts its own
 }
 
 func newStage(t testing.TB, backend http.Handler, c stageConfig) *stage {
@@ -44,12 +44,9 @@ func newStage(t testing.TB, backend http.Handler, c stageConfig) *stage {
 	upstream := httptest.NewServer(backend)
 	t.Cleanup(upstream.Close)
 	s := &stage{direct: upstream.URL, log: &transcript{}}
-	s.Net = relaytest.New(t, s.log)
+	s.Net = relaytest.NewWith(t, s.log, relaytest.Options{Broker: func(b *broker.Config) { b.MonitorPort = -1 }})
 	if c.quiet {
 		s.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.url != "" {
-		s.URL = c.url
 	}
 	if !c.noWorker {
 		s.Worker(s.forward(t), c.worker)
