@@ -12,7 +12,8 @@
 //
 // A handler sees the request as the platform's own proxy would have passed it on, with X-Forwarded-Access-Token, -Email,
 // -User and -Preferred-Username; a Go handler asks [UserFrom] and [CallFrom]. [Forward] is a handler that passes requests
-// on to a middleware app on loopback, FastAPI say, unchanged.
+// on to a middleware app on loopback, FastAPI say, unchanged. [Routes] are the worker's own: who the person is, SQL, and the
+// workspace's REST API, so that a worker is of use without any app.
 //
 // The order in which a message is checked is that of PROTOCOL.md §8, and nothing is answered under seal before the
 // request's id is burned.

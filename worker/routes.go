@@ -95,7 +95,32 @@ func (c RoutesConfig) validate() error {
 //	POST /.obo/sql             a SQL statement; its rows as NDJSON, CSV or an Arrow stream
 //	ANY  /.obo/workspace/api/… the workspace's REST API, for the allowed prefixes
 //
-// They are for requests that came through the relay (CallFrom); any other is refused.
+// They are for requests that came through the relay (CallFrom); any other is refused. A policy names them like any path.
+//
+// # SQL
+//
+// The body is a SQLRequest. Accept chooses the form of the rows:
+//
+//	application/x-ndjson, the default     {"id":1,"name":"a","price":"9.90","sold":true,"at":null}
+//	text/csv                              RFC 4180 with a header; NULL is an empty field, the empty text is ""
+//	application/vnd.apache.arrow.stream   one Arrow IPC stream; 204 where there are no rows
+//
+// In NDJSON whole and floating numbers are numbers, BOOLEAN is true or false, NULL is null, and everything else is text as
+// the workspace writes it: DECIMAL, so that no digit is lost, dates and times, NaN, and ARRAY, MAP and STRUCT. The second
+// column a is called a_2. The reply's head says Sql-Statement-Id, Sql-Row-Count, Sql-Truncated (by row_limit), and
+// Sql-Columns, a JSON array of {"name","type"} in ASCII, unless it has over 8 KiB.
+//
+// Until the first row is on its way every failure is a problem document. What the workspace says of the statement itself
+// (statement_failed, forbidden, not_found) holds its own words. After that the body is broken off, and NDJSON has a last
+// line {"obo_error": problem}. A statement may run longer than callers wait by default: ask for more time with Obo-Timeout.
+//
+// A statement is submitted once, whatever happens. When the caller leaves or the time is over before the statement has
+// ended it is canceled. Rows stream through with flat memory.
+//
+// # The REST API
+//
+// What the workspace answers is passed on, its refusals too. Of the request's header only Accept, Accept-Language, Content-*,
+// If-*, Range, Idempotency-Key and traceparent cross; of the reply's all but cookies and what belongs to a connection.
 type Routes struct {
 	cfg   RoutesConfig
 	links *linkFetcher

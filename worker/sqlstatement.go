@@ -108,7 +108,7 @@ func (s *sqlStatement) submit(ctx context.Context, q sqlSubmission) (e *relay.Er
 		return e, resp.StatusCode < 400 || resp.StatusCode >= 500
 	}
 	var state sqlState
-	if err := json.UnmarshalRead(resp.Body, &state); err != nil || !statementID.MatchString(state.ID) {
+	if err := json.UnmarshalRead(io.LimitReader(resp.Body, maxJSON), &state); err != nil || !statementID.MatchString(state.ID) {
 		return relay.NewError(relay.CodeWorkspaceFailed, "the workspace took the statement, but its answer cannot be read"+workspaceRequest(s.token, resp.Header)), true
 	}
 	s.id = state.ID
@@ -124,7 +124,7 @@ const (
 func (s *sqlStatement) await(ctx context.Context) (*sqlState, *relay.Error) {
 	for delay := firstPoll; ; delay = min(delay*3/2, lastPoll) {
 		var state sqlState
-		if e := s.read(ctx, statementsAPI+"/"+s.id, func(r io.Reader) error { return json.UnmarshalRead(r, &state) }); e != nil {
+		if e := s.read(ctx, statementsAPI+"/"+s.id, func(r io.Reader) error { return json.UnmarshalRead(io.LimitReader(r, 2*maxJSON), &state) }); e != nil {
 			return nil, e
 		}
 		switch state.Status.State {
