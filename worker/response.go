@@ -102,7 +102,7 @@ func (w *response) Write(p []byte) (int, error) {
 	switch {
 	case w.over:
 		return 0, w.ended()
-	case w.bodyless && w.method != http.MethodHead:
+	case w.status == http.StatusNoContent || w.status == http.StatusNotModified:
 		return 0, http.ErrBodyNotAllowed
 	case w.length >= 0 && w.written+int64(len(p)) > w.length:
 		return 0, http.ErrContentLength

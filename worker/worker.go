@@ -255,7 +255,9 @@ func (w *Worker) drain() {
 		switch quiet := w.elapsed() - max(begun, time.Duration(w.lastHead.Load())); {
 		case !w.refusing() && quiet >= w.cfg.DrainQuiet:
 			w.phase.Store(phaseRefusing)
-		case w.refusing() && w.stats.inFlight.Load() == 0:
+			begun = w.elapsed()
+		// Whoever has not heard yet gets a sealed refusal, and goes elsewhere, instead of silence.
+		case w.refusing() && quiet >= w.cfg.DrainQuiet/2 && w.stats.inFlight.Load() == 0:
 			w.log.Info("drained")
 			return
 		}
