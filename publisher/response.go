@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -67,6 +68,7 @@ type replyBody struct {
 	resp   *http.Response
 	length int64       // declared, -1 = not known
 	idle   *time.Timer // runs while a Read waits
+	closed atomic.Bool
 
 	mu   sync.Mutex // Read; Close may come at any time
 	read int64
@@ -75,6 +77,9 @@ type replyBody struct {
 func (b *replyBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	b.idle.Reset(b.a.t.cfg.IdleTimeout)
 	n, err := b.a.stream.Read(p)
 	b.idle.Stop()
@@ -112,6 +117,7 @@ func (b *replyBody) trailers() {
 
 // Close ends the request; if the body has not been read to its end the worker is told to stop.
 func (b *replyBody) Close() error {
+	b.closed.Store(true)
 	b.a.abandon()
 	return nil
 }
