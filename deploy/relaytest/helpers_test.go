@@ -280,3 +280,7 @@ func waitForWorkers(t *testing.T, n *relaytest.Net, count int) {
 func withReplayCapacity(n int) func(*worker.Config) {
 	return func(c *worker.Config) { c.ReplayCapacity = n }
 }
+
+func withHints(level relay.Hints) func(*publisher.Config) {
+	return func(c *publisher.Config) { c.Hints = level }
+}
