@@ -46,6 +46,9 @@ func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) 
 	tried := map[string]bool{}
 	var last *failure
 	for range maxAttempts {
+		if c.ctx.Err() != nil {
+			return nil, last.or(canceled(c.ctx))
+		}
 		if err := t.awaitConnection(c.ctx); err != nil {
 			return nil, last.or(err)
 		}
