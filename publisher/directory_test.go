@@ -1,0 +1,187 @@
+package publisher
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+func newTestDirectory(t *testing.T) (*directory, *testWorker, *testClock) {
+	t.Helper()
+	clock, identity := newTestClock(), relay.NewIdentity()
+	d := newDirectory(trustOf(t, map[string]relay.Identity{"middleware": identity}), clock.now)
+	return d, newTestWorker(t, identity, time.Hour, clock.now()), clock
+}
+
+func wantInstances(t *testing.T, d *directory, n int) []candidate {
+	t.Helper()
+	_, all, _ := d.candidates("middleware")
+	if len(all) != n {
+		t.Errorf("%d instances, want %d", len(all), n)
+	}
+	return all
+}
+
+func mustHear(t *testing.T, d *directory, payload []byte) {
+	t.Helper()
+	if err := d.heard("middleware", payload); err != nil {
+		t.Errorf("not believed: %v", err)
+	}
+}
+
+func TestDirectorySeqOnlyRises(t *testing.T) {
+	d, w, clock := newTestDirectory(t)
+	first, second := w.announces(clock.now()), w.announces(clock.now())
+	mustHear(t, d, second)
+	for name, old := range map[string][]byte{"older": first, "same": second} {
+		if err := d.heard("middleware", old); !errors.Is(err, relay.CodeRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	mustHear(t, d, w.announces(clock.now()))
+	wantInstances(t, d, 1)
+}
+
+// An instance is forgotten 20 s after its last announcement was received, and an old announcement does not bring it back
+// for as long as that could still be accepted.
+func TestDirectoryForgets(t *testing.T) {
+	d, w, clock := newTestDirectory(t)
+	old := w.announces(clock.now())
+	mustHear(t, d, old)
+	clock.add(relay.AnnouncementLife - time.Second)
+	wantInstances(t, d, 1)
+	clock.add(time.Second)
+	wantInstances(t, d, 0)
+	if err := d.none("middleware"); err.Code != relay.CodeNoWorker {
+		t.Error(err)
+	}
+	for range 60 {
+		if err := d.heard("middleware", old); err == nil {
+			t.Fatal("an old announcement brought it back")
+		}
+		clock.add(2 * time.Second)
+		other := newTestWorker(t, w.identity, time.Hour, clock.now())
+		mustHear(t, d, other.announces(clock.now())) // lets the directory forget
+	}
+	if s := d.services["middleware"]; s.instances[w.said.Instance] != nil {
+		t.Error("its seq is remembered for ever")
+	}
+	mustHear(t, d, w.announces(clock.now())) // it lives after all
+}
+
+func TestDirectoryDoesNotBelieve(t *testing.T) {
+	d, w, clock := newTestDirectory(t)
+	stranger := newTestWorker(t, relay.NewIdentity(), time.Hour, clock.now())
+	for _, c := range []struct {
+		name    string
+		payload []byte
+		code    relay.Code
+	}{
+		{"nothing", nil, relay.CodeRefused},
+		{"garbage", []byte("a.b.c"), relay.CodeRefused},
+		{"an untrusted key", stranger.announces(clock.now()), relay.CodeWorkerUntrusted},
+		{"a clock ahead", w.announces(clock.now().Add(2 * time.Minute)), relay.CodeClockSkew},
+		{"a clock behind", w.announces(clock.now().Add(-2 * time.Minute)), relay.CodeClockSkew},
+	} {
+		err := d.heard("middleware", c.payload)
+		if !errors.Is(err, c.code) {
+			t.Errorf("%s: %v, want %s", c.name, err, c.code)
+		}
+		want := c.code
+		if want == relay.CodeRefused {
+			want = relay.CodeNoWorker // anybody can send garbage: that is no diagnosis
+		}
+		if got := d.none("middleware").Code; got != want {
+			t.Errorf("%s: the caller is told %s", c.name, got)
+		}
+	}
+	wantInstances(t, d, 0)
+	clock.add(relay.AnnouncementLife)
+	if got := d.none("middleware").Code; got != relay.CodeNoWorker {
+		t.Errorf("an old diagnosis is still given: %s", got)
+	}
+	mustHear(t, d, w.announces(clock.now()))
+	if s := d.services["middleware"]; s.fault != nil {
+		t.Error("a diagnosis outlives its cause")
+	}
+	// What is bound to one service announces nothing for another.
+	if err := d.heard("billing", w.announces(clock.now())); err != nil && !errors.Is(err, relay.CodeWorkerUntrusted) {
+		t.Error(err)
+	}
+	if known, all, _ := d.candidates("billing"); known || len(all) != 0 {
+		t.Error("billing came into being")
+	}
+}
+
+// Within the leeway a clock may be off, and the time of receipt decides.
+func TestDirectoryClockWithinTheLeeway(t *testing.T) {
+	for _, off := range []time.Duration{-25 * time.Second, 25 * time.Second} {
+		d, w, clock := newTestDirectory(t)
+		mustHear(t, d, w.announces(clock.now().Add(off)))
+		clock.add(relay.AnnouncementLife - time.Second)
+		wantInstances(t, d, 1)
+		clock.add(time.Second)
+		wantInstances(t, d, 0)
+	}
+}
+
+func TestDirectoryClasses(t *testing.T) {
+	d, w, clock := newTestDirectory(t)
+	mustHear(t, d, w.announces(clock.now()))
+	class := func() int { return wantInstances(t, d, 1)[0].class }
+	if class() != 0 {
+		t.Error("not ready")
+	}
+	w.said.State = relay.Draining
+	mustHear(t, d, w.announces(clock.now()))
+	if class() != 1 {
+		t.Error("not draining")
+	}
+	d.avoid(wantInstances(t, d, 1)[0].instance)
+	if class() != 2 {
+		t.Error("not avoided")
+	}
+	mustHear(t, d, w.announces(clock.now()))
+	if class() != 1 {
+		t.Error("still avoided after it spoke")
+	}
+}
+
+// No grant may be made to an expired key, so an instance with one is no candidate.
+func TestDirectoryKeyExpires(t *testing.T) {
+	d, w, clock := newTestDirectory(t)
+	short := newTestWorker(t, w.identity, 10*time.Second, clock.now())
+	mustHear(t, d, short.announces(clock.now()))
+	wantInstances(t, d, 1)
+	clock.add(10 * time.Second)
+	wantInstances(t, d, 0)
+}
+
+func TestDirectoryTrustIsReplaced(t *testing.T) {
+	d, w, clock := newTestDirectory(t)
+	mustHear(t, d, w.announces(clock.now()))
+	_, _, changed := d.candidates("middleware")
+	other := relay.NewIdentity()
+	d.setTrust(trustOf(t, map[string]relay.Identity{"middleware": other, "billing": other}))
+	wantInstances(t, d, 0)
+	if err := d.heard("middleware", w.announces(clock.now())); !errors.Is(err, relay.CodeWorkerUntrusted) {
+		t.Error(err)
+	}
+	w.identity = other
+	mustHear(t, d, w.announces(clock.now()))
+	wantInstances(t, d, 1)
+	select {
+	case <-changed:
+	default:
+		t.Error("who was waiting did not hear of the news")
+	}
+	if !d.known("billing") {
+		t.Error("billing is unknown")
+	}
+	d.setTrust(trustOf(t, map[string]relay.Identity{"billing": other}))
+	if d.known("middleware") {
+		t.Error("middleware is still known")
+	}
+}
