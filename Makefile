@@ -52,3 +52,13 @@ verify: ## formatting, vet, staticcheck, tidiness, and what may import what
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) test -count=1 ./deploy/verify
+
+VERSION   ?= 0.1.0
+
+.PHONY: wheels
+wheels: ## Python wheels for the apps in bin/dist/, for VERSION (0.1.0): pip puts the commands on PATH
+	@$(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist
+
+.PHONY: dist
+dist: ## tarballs with all commands, beside them
+	@$(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist --tarballs

@@ -1,0 +1,82 @@
+"""Calls a service through obo-publisher, as the person whose request the app is answering.
+
+    obo_relay.session("middleware").get("/groups")
+
+The token is read from the current request at each call: from Streamlit's, Dash's, Flask's or Gradio's by itself, from
+FastAPI's (and any other's) when the request is handed over: session("middleware", request). Nothing is kept, and nothing
+here is secret: obo-publisher does the sealing.
+
+What comes back belongs to one person: never put it into st.cache_data, functools.cache or a global.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["NoToken", "headers", "session", "url"]
+
+TOKEN = "X-Forwarded-Access-Token"
+
+
+class NoToken(RuntimeError):
+    """There is no current request here, or it has no person's token. The message says which, and what to do."""
+
+
+def headers(request: Any = None) -> dict[str, str]:
+    """The header that a call to a service needs, from the request that is being answered, or from the one given."""
+    found = _current() if request is None else request.headers
+    if found is None:
+        raise NoToken(
+            "no request is being answered here: call this in a Streamlit script, or in a Dash, Flask or Gradio function "
+            "(FastAPI: pass its request). A thread has no request: read headers() before it starts, and pass them on"
+        )
+    for name, value in found.items():
+        if name.lower() == TOKEN.lower() and value:
+            return {TOKEN: value}
+    raise NoToken(
+        f"the request has no {TOKEN}: switch user authorization on for this app, and open it through its Databricks URL"
+    )
+
+
+def url(service: str) -> str:
+    """The address where obo-publisher serves a service, without a slash at the end."""
+    name = "OBO_URL_" + service.upper().replace("-", "_")
+    if address := os.environ.get(name):
+        return address.rstrip("/")
+    raise RuntimeError(f"{name} is not set: start the app under obo-publisher (obo-publisher -- streamlit run app.py)")
+
+
+def session(service: str, request: Any = None) -> requests.Session:
+    """A requests.Session whose addresses are paths of the service: session("middleware").get("/groups").
+
+    It reads the token anew at each call, and keeps no cookies, so that one that people share mixes nobody up.
+    """
+    from ._session import Session
+
+    return Session(url(service), lambda: headers(request))
+
+
+def _current() -> Any:
+    """Headers of the request that this thread answers, or None. Only frameworks that the app has imported are asked."""
+    if "streamlit" in sys.modules:
+        import streamlit
+        from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+        if get_script_run_ctx(suppress_warning=True) is not None:
+            return streamlit.context.headers
+    if "flask" in sys.modules:  # Dash too
+        import flask
+
+        if flask.has_request_context():
+            return flask.request.headers
+    if "gradio" in sys.modules:
+        from gradio.context import LocalContext
+
+        if (request := LocalContext.request.get(None)) is not None:
+            return request.headers
+    return None
