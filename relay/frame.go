@@ -4,10 +4,13 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"hash"
+	"sync"
 )
 
 // Sizes and numbers of PROTOCOL.md §7.
@@ -52,8 +55,9 @@ func FrameLimit(maxPayload int64) int { return int(min(MaxFrame, maxPayload-fram
 
 // keySource derives the keys of the requests under one grant. The extract step of HKDF (RFC 5869 §2.2) is done once.
 type keySource struct {
-	prk func() *[sha256.Size]byte // see Token for why it is a function
-	gid ID
+	prk  func() *[sha256.Size]byte // see Token for why it is a function
+	gid  ID
+	macs sync.Pool // HMACs under prk: to set one up costs more than to use it
 }
 
 func newKeySource(secret []byte, gid ID) *keySource {
@@ -61,18 +65,30 @@ func newKeySource(secret []byte, gid ID) *keySource {
 	if err != nil {
 		panic(err) // only for key sizes that FIPS mode refuses; a secret has 32 bytes
 	}
-	return &keySource{prk: func() *[sha256.Size]byte { return (*[sha256.Size]byte)(prk) }, gid: gid}
+	k := &keySource{prk: func() *[sha256.Size]byte { return (*[sha256.Size]byte)(prk) }, gid: gid}
+	k.macs.New = func() any { return hmac.New(sha256.New, k.prk()[:]) }
+	return k
 }
 
+// expand is the expand step of HKDF for one block of output (RFC 5869 §2.3): HMAC(PRK, info | 0x01).
+func (k *keySource) expand(info []byte) (key [sha256.Size]byte) {
+	mac := k.macs.Get().(hash.Hash)
+	mac.Reset()
+	_, _ = mac.Write(info) // never fails
+	_, _ = mac.Write(firstBlock)
+	mac.Sum(key[:0])
+	k.macs.Put(mac)
+	return key
+}
+
+var firstBlock = []byte{1}
+
 func (k *keySource) aead(label string, id ID, salt []byte) cipher.AEAD {
-	var info [len("obo/1 request") + 2*idBytes + saltSize]byte
-	b := append(info[:0], label...)
-	b = append(append(append(b, k.gid[:]...), id[:]...), salt...)
-	key, err := hkdf.Expand(sha256.New, k.prk()[:], string(b), 32)
-	if err != nil {
-		panic(err) // only for lengths over 255 hashes
-	}
-	block, err := aes.NewCipher(key)
+	info := make([]byte, 0, len("obo/1 request")+2*idBytes+saltSize)
+	info = append(info, label...)
+	info = append(append(append(info, k.gid[:]...), id[:]...), salt...)
+	key := k.expand(info)
+	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic(err) // only for wrong key sizes
 	}

@@ -26,9 +26,10 @@ const (
 // -, since some servers (WSGI, CGI) cannot tell the two apart. Publisher and worker both apply it.
 func StripRequest(h http.Header) {
 	named := connectionNames(h)
+	var buf [64]byte
 	for name := range h {
-		folded := foldName(name)
-		if requestDropped(folded) || hopByHop(folded) || named[folded] {
+		folded := foldName(buf[:0], name)
+		if requestDropped(folded) || hopByHop(folded) || named[string(folded)] {
 			delete(h, name)
 		}
 	}
@@ -37,9 +38,10 @@ func StripRequest(h http.Header) {
 // StripReply removes every field that may not cross from a reply.
 func StripReply(h http.Header) {
 	named := connectionNames(h)
+	var buf [64]byte
 	for name := range h {
-		folded := foldName(name)
-		if hopByHop(folded) || strings.HasPrefix(folded, "obo-") || named[folded] {
+		folded := foldName(buf[:0], name)
+		if hopByHop(folded) || hasPrefix(folded, "obo-") || named[string(folded)] {
 			delete(h, name)
 		}
 	}
@@ -62,15 +64,31 @@ func CanonicalHeader(h http.Header) {
 	}
 }
 
-func foldName(name string) string {
-	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
+// foldName appends the name in lower case and with - for _. It works on bytes since every field of every message passes.
+func foldName(b []byte, name string) []byte {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '_':
+			c = '-'
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }
 
 // connectionNames lists the fields that Connection names (RFC 9110 §7.6.1); nil if there are none.
 func connectionNames(h http.Header) map[string]bool {
 	var named map[string]bool
+	var buf [64]byte
 	for field, values := range h {
-		if foldName(field) != "connection" {
+		if string(foldName(buf[:0], field)) != "connection" {
 			continue
 		}
 		for _, v := range values {
@@ -78,23 +96,23 @@ func connectionNames(h http.Header) map[string]bool {
 				if named == nil {
 					named = map[string]bool{}
 				}
-				named[foldName(strings.TrimSpace(name))] = true
+				named[string(foldName(nil, strings.TrimSpace(name)))] = true
 			}
 		}
 	}
 	return named
 }
 
-func hopByHop(folded string) bool {
-	switch folded {
+func hopByHop(folded []byte) bool {
+	switch string(folded) {
 	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade":
 		return true
 	}
-	return strings.HasPrefix(folded, "proxy-")
+	return hasPrefix(folded, "proxy-")
 }
 
-func requestDropped(folded string) bool {
-	switch folded {
+func requestDropped(folded []byte) bool {
+	switch string(folded) {
 	case "host", "expect", "content-length", "authorization", "forwarded", "x-real-ip",
 		"x-http-method-override", "x-http-method", "x-method-override",
 		// Some servers take another path than the request line's from these, past the worker's policy: gunicorn cuts
@@ -102,7 +120,7 @@ func requestDropped(folded string) bool {
 		"script-name", "path-info", "x-script-name", "x-path-info", "x-original-url", "x-rewrite-url", "x-original-uri", "x-original-method":
 		return true
 	}
-	return strings.HasPrefix(folded, "x-forwarded-") || strings.HasPrefix(folded, "obo-") || folded == "x-forwarded"
+	return hasPrefix(folded, "x-forwarded-") || hasPrefix(folded, "obo-") || string(folded) == "x-forwarded"
 }
 
 // RequestID returns the caller's request id if it may be passed on, else the relay's own.

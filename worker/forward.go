@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -51,8 +52,17 @@ func forwarder(base *url.URL, log *slog.Logger) (*httputil.ReverseProxy, error) 
 		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		// For replies that come slowly although their length is known; those without a length are flushed at once anyway.
 		FlushInterval: flushInterval,
+		BufferPool:    &copyBuffers{sync.Pool{New: func() any { return new([copyBuffer]byte) }}},
 	}, nil
 }
+
+// copyBuffers is ReverseProxy's pool: without one it makes a buffer for each reply.
+type copyBuffers struct{ pool sync.Pool }
+
+const copyBuffer = 32 << 10
+
+func (b *copyBuffers) Get() []byte  { return b.pool.Get().(*[copyBuffer]byte)[:] }
+func (b *copyBuffers) Put(p []byte) { b.pool.Put((*[copyBuffer]byte)(p)) }
 
 // flushInterval is how long a byte of a reply waits for more.
 const flushInterval = 20 * time.Millisecond

@@ -127,18 +127,41 @@ func (t IdentityHeaders) apply(h http.Header, u *User) (unfit []string) {
 
 // clear removes what a message may have brought under the table's names and under the platform's own.
 func (t IdentityHeaders) clear(h http.Header) {
-	ours := map[string]bool{}
-	for name := range DefaultIdentityHeaders() {
-		ours[foldHeader(name)] = true
-	}
-	for name := range t {
-		ours[foldHeader(name)] = true
-	}
 	for name := range h {
-		if ours[foldHeader(name)] {
-			delete(h, name)
+		for ours := range t {
+			if sameHeader(name, ours) {
+				delete(h, name)
+			}
+		}
+		for _, ours := range [...]string{relay.HeaderEmail, relay.HeaderUser, relay.HeaderPreferredUsername} {
+			if sameHeader(name, ours) {
+				delete(h, name)
+			}
 		}
 	}
+}
+
+// sameHeader compares as foldHeader would make equal.
+func sameHeader(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if foldByte(a[i]) != foldByte(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func foldByte(c byte) byte {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A'
+	case c == '_':
+		return '-'
+	}
+	return c
 }
 
 // foldHeader makes names equal that a CGI-like server (RFC 3875 §4.1.18) cannot tell apart.
