@@ -1,0 +1,74 @@
+package bench
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/obo-relay/obo-relay/deploy/relaytest"
+)
+
+// gateway is the floor: the thinnest way over NATS that one could write, with nats.go's micro and nothing of the relay. It
+// buffers whole bodies of at most a message, seals nothing, checks nothing, knows of no failure but "something broke".
+func gateway(b testing.TB, n *relaytest.Net, target string) http.Handler {
+	b.Helper()
+	server, client := n.Connect(n.Root), n.Connect(n.Root)
+	service, err := micro.AddService(server, micro.Config{Name: "gateway", Version: "0.0.1"})
+	relaytest.Must(b, err)
+	out := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}}
+	b.Cleanup(out.CloseIdleConnections)
+	relaytest.Must(b, service.AddEndpoint("http", micro.HandlerFunc(func(r micro.Request) { go forward(out, target, r) })))
+	relaytest.Must(b, server.Flush())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		m := &nats.Msg{Subject: "http", Data: body, Header: nats.Header(r.Header.Clone())}
+		m.Header["Method"], m.Header["Target"] = []string{r.Method}, []string{r.URL.RequestURI()}
+		answer, err := client.RequestMsg(m, 30*time.Second)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		status, err := strconv.Atoi(answer.Header.Get("Status-Code"))
+		if err != nil {
+			status = http.StatusBadGateway
+		}
+		for name, values := range answer.Header {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write(answer.Data)
+	})
+}
+
+// forward hands one message to the backend and answers with what it said.
+func forward(out *http.Client, target string, r micro.Request) {
+	h := http.Header(r.Headers())
+	req, err := http.NewRequest(h.Get("Method"), target+h.Get("Target"), bytes.NewReader(r.Data()))
+	if err != nil {
+		_ = r.Error("400", err.Error(), nil)
+		return
+	}
+	req.Header = h
+	resp, err := out.Do(req)
+	if err != nil {
+		_ = r.Error("502", err.Error(), nil)
+		return
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		_ = r.Error("502", err.Error(), nil)
+		return
+	}
+	resp.Header.Set("Status-Code", strconv.Itoa(resp.StatusCode))
+	_ = r.Respond(body, micro.WithHeaders(micro.Headers(resp.Header)))
+}
