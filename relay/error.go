@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,6 +15,7 @@ type Error struct {
 	Detail    string
 	RequestID string        // empty before a request has an id
 	After     time.Duration // when a retry may help; 0 = not said
+	Outcome   Outcome       // what is known of the request; empty = what the table says of the code
 	Remote    bool          // said by the worker in a sealed frame
 	Err       error         // the cause, for errors.Is and logs on this side only; never sent
 }
@@ -56,7 +58,7 @@ func (e *Error) Problem() *Problem {
 	info := e.Code.Info()
 	return &Problem{
 		Type: problemType + string(e.Code), Title: info.Title, Status: info.Status, Detail: e.Detail + remedy(info),
-		Code: e.Code, Outcome: info.Outcome, RequestID: e.RequestID, RetryAfterMS: e.After.Milliseconds(),
+		Code: e.Code, Outcome: cmp.Or(e.Outcome, info.Outcome), RequestID: e.RequestID, RetryAfterMS: e.After.Milliseconds(),
 	}
 }
 
@@ -99,5 +101,5 @@ type Problem struct {
 func (p *Problem) Err() *Error {
 	after := time.Duration(min(max(p.RetryAfterMS, 0), maxRetryAfter.Milliseconds())) * time.Millisecond
 	detail := strings.TrimSuffix(p.Detail, remedy(p.Code.Info())) // Problem appends it again
-	return &Error{Code: p.Code, Detail: detail, RequestID: p.RequestID, After: after, Remote: true}
+	return &Error{Code: p.Code, Detail: detail, RequestID: p.RequestID, After: after, Outcome: p.Outcome, Remote: true}
 }

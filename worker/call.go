@@ -8,6 +8,8 @@ import (
 	"net/textproto"
 	"net/url"
 
+	"github.com/databricks/databricks-sdk-go/client"
+
 	"github.com/obo-relay/obo-relay/relay"
 )
 
@@ -17,6 +19,8 @@ type Call struct {
 	App     string // who sent it, proved by its signature
 	Service string
 	Token   relay.Token // the person's
+
+	workspace *Workspace
 }
 
 type callKey struct{}
@@ -25,6 +29,20 @@ type callKey struct{}
 func CallFrom(ctx context.Context) (Call, bool) {
 	c, ok := ctx.Value(callKey{}).(Call)
 	return c, ok
+}
+
+// WorkspaceFrom returns a client of the workspace that acts as the person whose request it is, and as nobody else: for
+// databricks-sdk-go's services, as in iam.NewCurrentUser(client). Its calls end with the request's context if they are
+// given it. It is an error outside of a relayed request, and without Config.Workspace.
+func WorkspaceFrom(ctx context.Context) (*client.DatabricksClient, error) {
+	call, ok := CallFrom(ctx)
+	switch {
+	case !ok:
+		return nil, errors.New("worker: no relayed request in this context")
+	case call.workspace == nil:
+		return nil, errors.New("worker: Config.Workspace is not set")
+	}
+	return call.workspace.Client(call.Token)
 }
 
 // newRequest makes the http.Request that the handler sees from a checked head. It carries the headers that the platform

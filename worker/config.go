@@ -23,6 +23,8 @@ type Config struct {
 
 	// Lookup says who a token's person is. Nil: nobody checks the token, and no identity headers are set.
 	Lookup Lookup
+	// Workspace gives Go handlers a client that acts as the person, by WorkspaceFrom. Nil: there is none.
+	Workspace *Workspace
 	// IdentityHeaders maps the person to X-Forwarded-* headers. Defaults to DefaultIdentityHeaders.
 	IdentityHeaders IdentityHeaders
 	// OpaqueTokens accepts tokens that are not JWTs with an expiry.

@@ -39,7 +39,7 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 		stream.Preload(a.body, false)
 	}
 	start := w.cfg.Now()
-	e := newExchangeRun(w, a, stream, Call{ID: reply.ID, App: from.App, Service: w.cfg.Service, Token: a.grant.Token})
+	e := newExchangeRun(w, a, stream, Call{ID: reply.ID, App: from.App, Service: w.cfg.Service, Token: a.grant.Token, workspace: w.cfg.Workspace})
 	e.record = w.audit.record(reply.ID, AuditRelay, a.head.Method, a.head.Path, start)
 	e.record.App = from.App
 	x.admit(stream, e)
