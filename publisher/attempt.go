@@ -187,13 +187,21 @@ func (a *attempt) reply() (*http.Response, *failure) {
 		case frame.Type == relay.FrameInform:
 			a.inform(head)
 		case head.Refusal != nil && frame.Type == relay.FrameWhole:
-			return nil, &failure{head.Refusal.Err(), relay.NotStarted}
+			return nil, said(head.Refusal, relay.NotStarted)
 		case head.Failure != nil:
-			return nil, &failure{head.Failure.Err(), relay.Unknown}
+			return nil, said(head.Failure, relay.Unknown)
 		default:
 			return a.response(frame, head)
 		}
 	}
+}
+
+// said is what the worker says in place of a reply. How it says it, and not the problem's own outcome, tells whether the
+// request was started.
+func said(p *relay.Problem, outcome relay.Outcome) *failure {
+	e := p.Err()
+	e.Outcome = outcome
+	return &failure{e, outcome}
 }
 
 // broken is what the stream's failure means for the caller.
