@@ -1,0 +1,301 @@
+package worker
+
+import (
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// sealer is an app that makes messages for an admission under test.
+type sealer struct {
+	t         *testing.T
+	admission *admission
+	keys      *keyring
+	app       relay.Identity
+	service   relay.Identity
+	clock     *steppedClock
+	subjects  relay.Subjects
+	instance  string
+	inbox     relay.ID
+}
+
+func newSealer(t *testing.T, change func(*Config)) *sealer {
+	t.Helper()
+	s := &sealer{t: t, app: relay.NewIdentity(), service: relay.NewIdentity(), clock: newSteppedClock(), instance: relay.NewInstance(), inbox: relay.NewID()}
+	trust, err := relay.TrustFile{
+		Type:     relay.TrustTypeName,
+		Apps:     map[string]relay.JWKS{"ui": {Keys: []relay.JWK{s.app.Public()}}},
+		Services: map[string]relay.JWKS{"middleware": {Keys: []relay.JWK{s.service.Public()}}},
+	}.Trust()
+	must(t, err)
+	c := Config{Service: "middleware", Trust: trust, Now: s.clock.now}
+	if change != nil {
+		change(&c)
+	}
+	c = c.withDefaults()
+	s.keys, err = newKeyring(c.KeyLife, c.Now)
+	must(t, err)
+	s.admission, err = newAdmission(c, s.keys)
+	must(t, err)
+	s.subjects, err = relay.NewSubjects("")
+	must(t, err)
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// grant seals Alice's token to the key that is announced now.
+func (s *sealer) grant() (*relay.Grant, string) {
+	s.t.Helper()
+	now := s.clock.now()
+	jws, err := relay.Announcement{Service: "middleware", Instance: s.instance, Seq: 1, State: relay.Ready, Capacity: 1, Version: "1", Server: "N"}.
+		Sign(s.service, s.keys.announced(), now)
+	must(s.t, err)
+	said, err := s.admission.trust.Load().VerifyAnnouncement("middleware", []byte(jws), now)
+	must(s.t, err)
+	grant, compact, err := relay.SealGrant(s.app, "ui", said, testToken(s.t, testJWT("alice", now.Add(time.Hour))), now)
+	must(s.t, err)
+	return grant, compact
+}
+
+// message is a request under the grant, with changes to its head.
+func (s *sealer) message(grant *relay.Grant, compact string, change func(*relay.RequestHead)) *nats.Msg {
+	s.t.Helper()
+	id := relay.NewID()
+	head := &relay.RequestHead{
+		Method: "POST", Path: "/do", Header: map[string][]string{}, IssuedAt: s.clock.now().UnixMilli(), TimeoutMS: 1000,
+		Subject: s.subjects.Request("middleware", s.instance, "ui"), Reply: s.subjects.Reply("ui", s.inbox, id),
+	}
+	m := &nats.Msg{Subject: head.Subject, Reply: head.Reply}
+	if change != nil {
+		change(head)
+	}
+	m.Header = relay.HintsFull.Request(id, head)
+	stream := relay.NewStream(s.t.Context(), relay.StreamConfig{
+		Role: relay.RoleApp, ID: id, Grant: grant, Limit: relay.MaxFrame, Budget: relay.NewBudget(1), Now: time.Now,
+		Publish: func(b []byte, _ relay.FrameType, _ int) error { m.Data = append([]byte(nil), b...); return nil },
+	})
+	defer stream.Close()
+	stream.SetGrant([]byte(compact))
+	encoded, err := relay.EncodeHead(head)
+	must(s.t, err)
+	must(s.t, stream.SendHead(encoded, []byte("body"), true, 0))
+	return m
+}
+
+// admit admits a copy, since frames are opened in place.
+func (s *sealer) admit(m *nats.Msg) (*admitted, *relay.Error) {
+	return s.admission.admit(&nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: append([]byte(nil), m.Data...)},
+		s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply))
+}
+
+func TestAdmit(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	a, err := s.admit(s.message(grant, compact, nil))
+	if err != nil || a.fault != nil || string(a.body) != "body" || !a.whole || a.head.Path != "/do" || a.grant.Token.Reveal() != grant.Token.Reveal() {
+		t.Fatalf("%+v %v", a, err)
+	}
+}
+
+// An id is burned by the first message that passes, and by nothing before it: what is refused leaves no trace, so that it
+// cannot be used to burn somebody's request.
+func TestOnlyWhatPassesIsBurned(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	for name, change := range map[string]func(*nats.Msg){
+		"empty":         func(m *nats.Msg) { m.Data = nil },
+		"length":        func(m *nats.Msg) { m.Data[0] ^= 0x10 },
+		"grant":         func(m *nats.Msg) { m.Data[500] ^= 1 },
+		"frame":         func(m *nats.Msg) { m.Data[len(m.Data)-1] ^= 1 },
+		"subject":       func(m *nats.Msg) { m.Subject = s.subjects.Request("middleware", relay.NewInstance(), "ui") },
+		"other app":     func(m *nats.Msg) { m.Subject = s.subjects.Request("middleware", s.instance, "batch") },
+		"reply inbox":   func(m *nats.Msg) { m.Reply = s.subjects.Reply("ui", relay.NewID(), s.subjects.Parse(m.Reply).ID) },
+		"reply id":      func(m *nats.Msg) { m.Reply = s.subjects.Reply("ui", s.inbox, relay.NewID()) },
+		"hint":          func(m *nats.Msg) { m.Header.Set("Obo-Method", "GET") },
+		"hint's case":   func(m *nats.Msg) { m.Header["OBO-PATH"] = []string{"/other"} },
+		"short":         func(m *nats.Msg) { m.Data = m.Data[:100] },
+		"without frame": func(m *nats.Msg) { m.Data = m.Data[:2+len(compact)] },
+	} {
+		genuine := s.message(grant, compact, nil)
+		forged := &nats.Msg{Subject: genuine.Subject, Reply: genuine.Reply, Header: nats.Header{}, Data: append([]byte(nil), genuine.Data...)}
+		for k, v := range genuine.Header {
+			forged.Header[k] = v
+		}
+		change(forged)
+		before := s.admission.replay.len()
+		if _, err := s.admit(forged); err == nil || err.Code != relay.CodeRefused || errors.Is(err, errRepeated) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s.admission.replay.len() != before {
+			t.Errorf("%s: burned something", name)
+		}
+		if _, err := s.admit(genuine); err != nil {
+			t.Errorf("%s: the genuine message is refused after it: %v", name, err)
+		}
+		if _, err := s.admit(genuine); !errors.Is(err, errRepeated) {
+			t.Errorf("%s: the genuine message is admitted twice: %v", name, err)
+		}
+	}
+}
+
+// A head that is authentic but breaks a rule is burned, since its refusal is sealed.
+func TestRulesAreCheckedAfterTheBurn(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	for path, code := range map[string]relay.Code{"/a/../b": relay.CodePathNotCanonical, "//x": relay.CodePathNotCanonical, "x": relay.CodePathNotCanonical} {
+		before := s.admission.replay.len()
+		a, err := s.admit(s.message(grant, compact, func(h *relay.RequestHead) { h.Path = path }))
+		if err != nil || a.fault == nil || a.fault.Code != code || s.admission.replay.len() != before+1 {
+			t.Errorf("%s: %+v %v", path, a, err)
+		}
+	}
+}
+
+// The window is judged before the id, and skew burns nothing.
+func TestSkewBurnsNothing(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	for _, off := range []time.Duration{-31 * time.Second, 31 * time.Second} {
+		_, err := s.admit(s.message(grant, compact, func(h *relay.RequestHead) { h.IssuedAt += off.Milliseconds() }))
+		if err == nil || err.Code != relay.CodeClockSkew || s.admission.replay.len() != 0 {
+			t.Errorf("%v: %v", off, err)
+		}
+	}
+}
+
+// Of many copies that come at once one is admitted.
+func TestOneOfManyCopiesIsAdmitted(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	m := s.message(grant, compact, nil)
+	var mu sync.Mutex
+	passed := 0
+	var wg sync.WaitGroup
+	for range 8 * runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			_, err := s.admit(m)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				passed++
+			case !errors.Is(err, errRepeated):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if passed != 1 {
+		t.Errorf("%d were admitted", passed)
+	}
+}
+
+// A kept grant is checked again at every use: expiry, trust, instance key; and a bad one is not kept.
+func TestKeptGrants(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*sealer)
+		passes bool
+	}{
+		"nothing":          {func(*sealer) {}, true},
+		"within its life":  {func(s *sealer) { s.clock.pass(relay.MaxGrantLife + relay.Leeway - 2*time.Second) }, true},
+		"past its life":    {func(s *sealer) { s.clock.pass(relay.MaxGrantLife + relay.Leeway + 2*time.Second) }, false},
+		"same trust again": {func(s *sealer) { s.admission.setTrust(s.admission.trust.Load()) }, true},
+		"the key is replaced": {func(s *sealer) {
+			s.clock.pass(31 * time.Minute)
+			if rotated, err := s.keys.rotate(); !rotated || err != nil {
+				s.t.Error("not rotated", err)
+			}
+			s.clock.pass(-31 * time.Minute)
+		}, true},
+		"the key is destroyed": {func(s *sealer) { must(s.t, s.keys.reset()) }, false},
+		"trust is taken away": {func(s *sealer) {
+			trust, err := relay.TrustFile{Type: relay.TrustTypeName, Apps: map[string]relay.JWKS{"ui": {Keys: []relay.JWK{relay.NewIdentity().Public()}}}}.Trust()
+			must(s.t, err)
+			s.admission.setTrust(trust)
+		}, false},
+	} {
+		s := newSealer(t, nil)
+		grant, compact := s.grant()
+		if _, err := s.admit(s.message(grant, compact, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if s.admission.grants.Len() != 1 {
+			t.Error("the grant is not kept")
+		}
+		c.change(s)
+		_, err := s.admit(s.message(grant, compact, nil))
+		if (err == nil) != c.passes {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !c.passes && s.admission.grants.Len() != 0 {
+			t.Errorf("%s: the grant is still kept", name)
+		}
+	}
+}
+
+// Two grants with the same tail are told apart by all their bytes.
+func TestKeptGrantIsComparedWhole(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	m := s.message(grant, compact, nil)
+	if _, err := s.admit(m); err != nil {
+		t.Fatal(err)
+	}
+	forged := s.message(grant, compact, nil)
+	forged.Data[2+200] ^= 1
+	if _, err := s.admit(forged); err == nil {
+		t.Error("a grant with a known tail passed")
+	}
+}
+
+// After the wall clock was stepped nothing is admitted until the keys are replaced, and then nothing that was sealed
+// before: the replay cache may have forgotten what is inside the window again.
+func TestClockStepsBack(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	captured := s.message(grant, compact, nil)
+	if _, err := s.admit(captured); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.pass(2 * time.Minute)
+	if _, err := s.admit(s.message(grant, compact, nil)); err != nil { // lets the cache forget
+		t.Fatal(err)
+	}
+	if step, err := s.admission.clockStep(); step != 0 || err != nil {
+		t.Fatalf("a step of %v %v", step, err)
+	}
+	s.clock.step(-2 * time.Minute)
+	if _, err := s.admit(captured); err == nil || err.Code != relay.CodeClockSkew || !strings.Contains(err.Detail, "stepped") {
+		t.Errorf("between the step and the new keys: %v", err)
+	}
+	old := s.keys.announced().Kid()
+	if step, err := s.admission.clockStep(); err != nil || step > -time.Minute {
+		t.Errorf("a step of %v, %v", step, err)
+	}
+	if s.keys.get(old) != nil || s.admission.grants.Len() != 0 {
+		t.Error("the old key or a grant is still there")
+	}
+	if _, err := s.admit(captured); err == nil {
+		t.Error("the captured request is admitted again")
+	}
+	grant, compact = s.grant()
+	if _, err := s.admit(s.message(grant, compact, nil)); err != nil {
+		t.Errorf("with the new key: %v", err)
+	}
+	if step, _ := s.admission.clockStep(); step != 0 {
+		t.Errorf("another step of %v", step)
+	}
+}

@@ -1,0 +1,104 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// finishedExchange is one with a reply of that size that nobody has acknowledged.
+func finishedExchange(t *testing.T, s *sealer, grant *relay.Grant, e *exchanges, size int) *exchange {
+	t.Helper()
+	id := relay.NewID()
+	x := e.start(exchangeKey{"ui", id})
+	stream := relay.NewStream(t.Context(), relay.StreamConfig{
+		Role: relay.RoleService, ID: id, Grant: grant, Limit: relay.MaxFrame, Budget: relay.NewBudget(1), Now: s.clock.now,
+		Publish: func([]byte, relay.FrameType, int) error { return nil },
+	})
+	x.admit(stream, nil)
+	must(t, stream.SendHead([]byte(`{"status":200,"header":{},"length":-1}`), make([]byte, size), true, 200))
+	return x
+}
+
+// An id that is known is not begun again, until it is forgotten.
+func TestExchangesKnowTheirIds(t *testing.T) {
+	e := newExchanges()
+	key := exchangeKey{"ui", relay.NewID()}
+	x := e.start(key)
+	if x == nil || e.start(key) != nil || e.get(key) != x {
+		t.Error("begun twice")
+	}
+	if e.start(exchangeKey{"batch", key.id}) == nil {
+		t.Error("another app's id is another request")
+	}
+	e.forget(x)
+	if e.get(key) != nil || e.start(key) == nil {
+		t.Error("not forgotten")
+	}
+}
+
+// Frames that overtake the admission wait, in order, within bounds.
+func TestExchangePending(t *testing.T) {
+	x := newExchanges().start(exchangeKey{"ui", relay.NewID()})
+	for range maxPendingFrames {
+		must(t, x.deliver([]byte("frame")))
+	}
+	if err := x.deliver([]byte("one more")); !errors.Is(err, errPendingFull) {
+		t.Errorf("too many: %v", err)
+	}
+	x = newExchanges().start(exchangeKey{"ui", relay.NewID()})
+	large := bytes.Repeat([]byte("x"), 64<<10)
+	for range maxPendingBytes / len(large) {
+		must(t, x.deliver(large))
+	}
+	if err := x.deliver([]byte("x")); !errors.Is(err, errPendingFull) {
+		t.Errorf("too large: %v", err)
+	}
+}
+
+// A finished reply is kept for ten seconds, or not at all if there is nothing to keep.
+func TestExchangesRetention(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, _ := s.grant()
+	e := newExchanges()
+	x := finishedExchange(t, s, grant, e, 1000)
+	e.finish(x, time.Minute)
+	e.tick(time.Minute + keepFinished - 1)
+	if e.get(x.key) == nil || x.stream.Err() != nil {
+		t.Error("forgotten too early")
+	}
+	e.tick(time.Minute + keepFinished)
+	if e.get(x.key) != nil || x.stream.Err() == nil || e.kept != 0 {
+		t.Error("kept too long")
+	}
+}
+
+// Over the bound the oldest go first.
+func TestExchangesKeepWithinBounds(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, _ := s.grant()
+	e := newExchanges()
+	var all []*exchange
+	for range maxKept/(60<<10) + 10 {
+		x := finishedExchange(t, s, grant, e, 60<<10)
+		e.finish(x, 0)
+		all = append(all, x)
+		if e.kept > maxKept {
+			t.Fatalf("%d bytes are kept", e.kept)
+		}
+	}
+	if e.get(all[0].key) != nil || e.get(all[len(all)-1].key) == nil {
+		t.Error("not the oldest went")
+	}
+	small := len(e.finished)
+	if small*(60<<10) < maxKept*9/10 {
+		t.Errorf("only %d are kept", small)
+	}
+	e.sweep(keepFinished)
+	if len(e.all) != 0 || e.kept != 0 {
+		t.Errorf("%d left, %d bytes", len(e.all), e.kept)
+	}
+}
