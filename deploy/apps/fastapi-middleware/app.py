@@ -1,0 +1,93 @@
+"""A middleware app as the Databricks documentation teaches it. Nothing in it knows of the relay."""
+
+import asyncio
+import os
+from typing import Annotated, AsyncIterator
+
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.errors import DatabricksError
+from databricks.sdk.service.sql import StatementState
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
+
+app = FastAPI()
+
+
+def workspace(x_forwarded_access_token: Annotated[str | None, Header()] = None) -> WorkspaceClient:
+    """The workspace as the person sees it."""
+    if not x_forwarded_access_token:
+        raise HTTPException(401, "the request has no x-forwarded-access-token")
+    # auth_type keeps the SDK from mixing in the app's own service principal.
+    return WorkspaceClient(host=os.environ["DATABRICKS_HOST"], token=x_forwarded_access_token, auth_type="pat")
+
+
+Workspace = Annotated[WorkspaceClient, Depends(workspace)]
+
+
+def groups_of(w: Workspace) -> list[str]:
+    return sorted(g.display or "" for g in w.current_user.me().groups or [])
+
+
+Groups = Annotated[list[str], Depends(groups_of)]
+
+
+def only(group: str) -> Depends:
+    """Lets the members of a group pass."""
+
+    def check(groups: Groups) -> None:
+        if group not in groups:
+            raise HTTPException(403, f"for {group} only")
+
+    return Depends(check)
+
+
+@app.exception_handler(DatabricksError)
+def workspace_refuses(_: Request, error: DatabricksError) -> JSONResponse:
+    return JSONResponse({"detail": f"the workspace refuses: {error}"}, status_code=403)
+
+
+@app.get("/me")
+def me(w: Workspace, x_forwarded_email: Annotated[str | None, Header()] = None) -> dict[str, str | None]:
+    return {"user": w.current_user.me().user_name, "email": x_forwarded_email}
+
+
+@app.get("/groups")
+def groups(groups: Groups) -> list[str]:
+    return groups
+
+
+@app.get("/report", dependencies=[only("data-admins")])
+def report() -> dict[str, int]:
+    return {"rows": 42}
+
+
+class Query(BaseModel):
+    statement: str
+
+
+@app.post("/sql")
+def sql(query: Query, w: Workspace) -> dict[str, list]:
+    """Runs a statement as the person: Unity Catalog decides what it returns."""
+    answer = w.statement_execution.execute_statement(query.statement, os.environ["DATABRICKS_WAREHOUSE_ID"])
+    if not answer.status or answer.status.state != StatementState.SUCCEEDED:
+        fault = answer.status and answer.status.error
+        raise HTTPException(400, fault.message if fault else "the statement has not ended in time")
+    columns = answer.manifest.schema.columns if answer.manifest and answer.manifest.schema else None
+    return {
+        "columns": [c.name for c in columns or []],
+        "rows": (answer.result.data_array if answer.result else None) or [],
+    }
+
+
+@app.get("/stream")
+def stream(w: Workspace, groups: Groups) -> StreamingResponse:
+    """Server-sent events, a word each."""
+    name = w.current_user.me().display_name
+
+    async def words() -> AsyncIterator[str]:
+        for word in f"Hello {name}, you are in {' and '.join(groups)}.".split():
+            yield f"data: {word}\n\n"
+            await asyncio.sleep(0.2)
+
+    return StreamingResponse(words(), media_type="text/event-stream")
