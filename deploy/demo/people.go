@@ -20,6 +20,10 @@ const (
 
 	groupAdmins   = "data-admins"
 	groupAnalysts = "analysts"
+
+	warehouse = "demo" // runs the SQL statement
+	// statement is what the UI app posts to the worker's own route /.obo/sql.
+	statement = "SELECT * FROM sales"
 )
 
 // groupsOf is who is in which group.
@@ -37,9 +41,13 @@ func workspaceConfig() sandbox.Config {
 			{UserName: Bob, DisplayName: "Bob", Groups: groupsOf(Bob)},
 		},
 		Apps: []sandbox.App{
-			{Name: uiApp, UserAuthorization: true},
+			{Name: uiApp, UserAuthorization: true, Scopes: []string{sandbox.ScopeSQL}},
 			{Name: middlewareApp, ClientID: middlewareClient, UserAuthorization: true},
 		},
+		Tables: []sandbox.Table{{ // with a row filter
+			Name: "sales", Columns: []sandbox.Column{{Name: "region"}, {Name: "amount", Type: "BIGINT"}},
+			Rows: []sandbox.Row{{Values: []any{"emea", 10}}, {Values: []any{"amer", 20}, Groups: []string{groupAdmins}}},
+		}},
 	}
 }
 

@@ -3,6 +3,8 @@ package demo
 import (
 	"context"
 	"net/url"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -25,13 +27,22 @@ func (s *Stage) startWorker(_ context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	lookup, err := s.newLookup()
+	workspace, lookup, err := s.newLookup()
+	if err != nil {
+		return err
+	}
+	routes, err := worker.NewRoutes(worker.RoutesConfig{Workspace: workspace, Next: forward, Warehouse: warehouse, Inline: true, Log: log})
+	if err != nil {
+		return err
+	}
+	s.onClose(func() error { routes.Close(); return nil })
+	policy, err := s.newPolicy()
 	if err != nil {
 		return err
 	}
 	config := worker.Config{
 		Service: side.Name, Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
-		Handler: s.probe.handler(forward), Lookup: s.probe.lookup(lookup),
+		Handler: s.probe.handler(routes), Lookup: s.probe.lookup(lookup), Policy: policy, Workspace: workspace,
 		IdentityHeaders: worker.DefaultIdentityHeaders().WithWorkspace(s.Workspace.ID()),
 		Now:             s.probe.workerClock, DrainQuiet: time.Millisecond, Log: log,
 	}
@@ -46,16 +57,33 @@ func (s *Stage) startWorker(_ context.Context, cfg Config) error {
 	return nil
 }
 
-func (s *Stage) newLookup() (worker.Lookup, error) {
+func (s *Stage) newLookup() (*worker.Workspace, worker.Lookup, error) {
 	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: s.Workspace.URL()})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.onClose(func() error { workspace.Close(); return nil })
 	lookup, err := worker.NewCachedLookup(worker.LookupConfig{Ask: workspace.Me})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.onClose(func() error { lookup.Close(); return nil })
-	return lookup, nil
+	return workspace, lookup, nil
+}
+
+// policyText keeps a part of the middleware app to one group, without a line of code in it.
+const policyText = `type: obo.v1.policy
+explain: true
+rules:
+  - {match: /, anyone: true}
+  - {match: GET /finance/, groups: [` + groupAdmins + `]}
+`
+
+// newPolicy writes the policy to the stage's files and reads it from there, as obo-worker --policy does.
+func (s *Stage) newPolicy() (*worker.Policy, error) {
+	path := filepath.Join(s.Files.Config.Dir, "policy.yaml")
+	if err := os.WriteFile(path, []byte(policyText), 0o600); err != nil {
+		return nil, err
+	}
+	return worker.ReadPolicy(path)
 }

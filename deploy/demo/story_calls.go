@@ -71,9 +71,9 @@ func (a *Answer) seen() (*Seen, error) {
 // relayed are the same calls by way of the relay, for both people. It ends early, with false, if none gets through.
 func (s *story) relayed(ctx context.Context) bool {
 	s.print.title("2  Through the relay: the same UI app calls its sidecar with the token it was given")
-	for _, person := range []struct{ visitor, user, report string }{
-		{VisitorAlice, Alice, "200 42 rows"},
-		{VisitorBob, Bob, "403 for data-admins only"},
+	for _, person := range []struct{ visitor, user, report, forecast, rows string }{
+		{VisitorAlice, Alice, "200 42 rows", "200 up", "200 emea 10, amer 20"},
+		{VisitorBob, Bob, "403 for data-admins only", "403 forbidden", "200 emea 10"},
 	} {
 		who := person.visitor + ": "
 		if !s.whoami(ctx, who, person.visitor, person.user) {
@@ -83,6 +83,11 @@ func (s *story) relayed(ctx context.Context) bool {
 		s.check(who+"GET /groups", outcome(answer, err), "200 "+strings.Join(groupsOf(person.user), ", "))
 		answer, err = s.stage.Call(ctx, person.visitor, WayRelay, "/admin/report")
 		s.check(who+"GET /admin/report", outcome(answer, err), person.report)
+		answer, err = s.stage.Call(ctx, person.visitor, WayRelay, "/finance/forecast")
+		got := outcome(answer, err)
+		s.expect(who+"policy on /finance/", got, got == person.forecast || strings.HasPrefix(got, person.forecast+": "), person.forecast)
+		answer, err = s.stage.Call(ctx, person.visitor, WayRelay, sqlPath)
+		s.check(who+statement, rows(answer, err), person.rows)
 	}
 	s.stream(ctx)
 	s.flaws(ctx)
@@ -144,6 +149,25 @@ func outcome(a *Answer, err error) string {
 		text += body.Code + ": " + body.Detail
 	}
 	return fmt.Sprintf("%d %s", a.Status, text)
+}
+
+// rows shows what the SQL route answered: a JSON object a line.
+func rows(a *Answer, err error) string {
+	if err != nil || a.Status != http.StatusOK {
+		return outcome(a, err)
+	}
+	var all []string
+	for line := range strings.Lines(a.Body) {
+		var row struct {
+			Region string
+			Amount int
+		}
+		if err := json.Unmarshal([]byte(line), &row); err != nil {
+			return "not a row: " + line
+		}
+		all = append(all, fmt.Sprint(row.Region, " ", row.Amount))
+	}
+	return fmt.Sprint(a.Status, " ", strings.Join(all, ", "))
 }
 
 // stream reads server-sent events as they come.

@@ -17,7 +17,7 @@ func TestStory(t *testing.T) {
 	}
 	for _, want := range []string{
 		"bob: GET /admin/report             403", "is not a member of workspace", "Received on \"obo.v1.req.middleware.",
-		"0 hits in", "All 25 lines came out as the story says",
+		"0 hits in", "All 29 lines came out as the story says",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)

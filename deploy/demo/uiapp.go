@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/worker"
 )
 
 // The ways in which the UI app calls the middleware app. The first three are what the user of the story tried.
@@ -91,9 +92,26 @@ func (u ui) request(ctx context.Context, way, path, token string) (*http.Request
 	case WayTokenExchange:
 		return u.exchange(ctx, token)
 	case WayRelay:
+		if path == sqlPath {
+			return u.sql(ctx, token)
+		}
 		return get(u.sidecar, relay.HeaderAccessToken, token)
 	}
 	return nil, errors.New("no such way")
+}
+
+// sqlPath is a route of the worker itself.
+const sqlPath = worker.RoutesPrefix + "sql"
+
+// sql has the worker run a statement as the person.
+func (u ui) sql(ctx context.Context, token string) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.sidecar+sqlPath, strings.NewReader(`{"statement":"`+statement+`"}`))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set(relay.HeaderAccessToken, token)
+	return r, nil
 }
 
 // exchange is an OAuth 2.0 token exchange (RFC 8693 §2.1): the person's token for one of the middleware's.
@@ -126,7 +144,10 @@ func (u ui) do(r *http.Request, token string) (*Answer, error) {
 			answer.Sent = append(answer.Sent, name+": "+scheme+short(value))
 		}
 	}
-	if r.Method == http.MethodPost {
+	switch {
+	case r.URL.Path == sqlPath:
+		answer.Sent = append(answer.Sent, statement)
+	case r.Method == http.MethodPost:
 		answer.Sent = append(answer.Sent, "subject_token="+short(token), "client_id="+middlewareClient)
 	}
 	begin := time.Now()
