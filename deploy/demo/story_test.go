@@ -50,7 +50,7 @@ func TestBroken(t *testing.T) {
 			func(t *testing.T, c *worker.Config) { c.Trust = strangersTrust(t) }, "refused_unverified",
 		},
 		"worker that does not look people up": {
-			func(_ *testing.T, c *worker.Config) { c.Lookup = nil }, "expected alice@example.com, with the token",
+			func(_ *testing.T, c *worker.Config) { c.Lookup, c.Policy = nil, nil }, "expected alice@example.com, with the token",
 		},
 		"handler that loses the token": {
 			func(_ *testing.T, c *worker.Config) {
