@@ -13,6 +13,8 @@ import (
 const (
 	maxWindow  = 1 << 20
 	maxInforms = 64 // that wait for the reader
+	// widenWithin: a reader that takes half a window in less could keep up with a wider one over most networks.
+	widenWithin = 250 * time.Millisecond
 )
 
 // phase is where in its message a direction is.
@@ -38,6 +40,7 @@ type receiver struct {
 	consumed int64 // of these, taken by the reader
 	limit    int64 // what the peer was allowed
 	window   int64
+	granted  time.Duration // when credit was last given
 	moved    bool          // an ordered frame came since progressed was last called
 	asked    time.Duration // when a resend was last asked for
 	gap      bool          // an ordered frame ahead of its turn came since next last rose
@@ -246,8 +249,8 @@ func (r *receiver) take(ctx context.Context) (Frame, error) {
 	}
 }
 
-// consume gives room back to the peer once half of the window has been read, and widens the window of a peer that had
-// used all of it.
+// consume gives room back to the peer once half of the window has been read. The window widens if that took so little time
+// that the peer may have had to wait for credit.
 func (r *receiver) consume(n int) {
 	r.mu.Lock()
 	r.consumed += int64(n)
@@ -255,10 +258,11 @@ func (r *receiver) consume(n int) {
 		r.mu.Unlock()
 		return
 	}
-	if r.received == r.limit && r.window < maxWindow && r.s.cfg.Budget.take(r.window) {
+	now := r.s.elapsed()
+	if (r.received == r.limit || now-r.granted < widenWithin) && r.window < maxWindow && r.s.cfg.Budget.take(r.window) {
 		r.window *= 2
 	}
-	r.limit = r.consumed + r.window
+	r.limit, r.granted = r.consumed+r.window, now
 	r.mu.Unlock()
 	r.s.sendCredit(false)
 }

@@ -114,7 +114,7 @@ func (w *response) Write(p []byte) (int, error) {
 	if w.bodyless { // HEAD: the body is counted, as net/http does
 		return len(p), nil
 	}
-	if w.buffer.Len()+len(p) <= bufferSize {
+	if w.buffer.Len()+len(p) < bufferSize { // a large write is not copied
 		return w.buffer.Write(p)
 	}
 	if err := w.flush(); err != nil {
