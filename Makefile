@@ -54,11 +54,18 @@ verify: ## formatting, vet, staticcheck, tidiness, and what may import what
 	$(GO) test -count=1 ./deploy/verify
 
 VERSION   ?= 0.1.0
+PLATFORM  ?=
+PACK      := $(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist $(addprefix --platform ,$(PLATFORM))
 
 .PHONY: wheels
-wheels: ## Python wheels for the apps in bin/dist/, for VERSION (0.1.0): pip puts the commands on PATH
-	@$(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist
+wheels: ## Python wheels in bin/dist/, of VERSION (0.1.0) and for PLATFORM (all; for apps linux/amd64 will do)
+	@$(PACK)
 
 .PHONY: dist
 dist: ## tarballs with all commands, beside them
-	@$(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist --tarballs
+	@$(PACK) --tarballs
+
+.PHONY: apps
+apps: ## the real Streamlit and FastAPI apps, installed from the wheels and run (needs Python and a package index)
+	@mkdir -p .cache/apps
+	OBO_APPS_DIR=$(CURDIR)/.cache/apps $(GO) test ./deploy/apps -count=1 -run TestLive -v

@@ -1,8 +1,12 @@
-"""Opens the Streamlit UI as alice and as bob, as its page does in a browser: sign-in, cookie, WebSocket. No browser."""
+"""Opens the Streamlit UI as alice and as bob, as its page does in a browser: sign-in, cookie, WebSocket. No browser.
+
+    drive.py FRONT APP EXPIRED-TOKEN: the UI's front proxy, the UI itself behind it, and alice's token of long ago
+"""
 
 import re
 import sys
 import time
+from contextlib import ExitStack
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
@@ -11,21 +15,29 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
 
+open_pages = ExitStack()
+
+
+def sign_in(ui: str, user: str) -> dict[str, str]:
+    """The headers of a browser that has signed in."""
+    s = requests.Session()
+    s.trust_env = False
+    page = s.get(ui)
+    form = urlsplit(page.url)
+    assert form.path.startswith("/oidc/"), f"{ui} did not lead to the sign-in page but to {page.url}"
+    s.post(form._replace(query="").geturl(), data={**dict(parse_qsl(form.query)), "user": user}).raise_for_status()
+    return {"Cookie": "; ".join(f"{c.name}={c.value}" for c in s.cookies)}
+
+
 class Page:
     """One person's open page."""
 
-    def __init__(self, ui: str, user: str) -> None:
-        s = requests.Session()
-        s.trust_env = False
-        signin = s.get(ui)
-        form = urlsplit(signin.url)
-        assert form.path.startswith("/oidc/"), f"{ui} did not lead to the sign-in page but to {signin.url}"
-        s.post(form._replace(query="").geturl(), data={**dict(parse_qsl(form.query)), "user": user}).raise_for_status()
-        cookies = "; ".join(f"{c.name}={c.value}" for c in s.cookies)
-        self.socket = connect(
+    def __init__(self, ui: str, user: str, headers: dict[str, str]) -> None:
+        socket = connect(
             ui.replace("http", "ws", 1) + "/_stcore/stream",
-            additional_headers={"Cookie": cookies}, subprotocols=["streamlit"], proxy=None, max_size=None,
+            additional_headers=headers, subprotocols=["streamlit"], proxy=None, max_size=None,
         )
+        self.socket = open_pages.enter_context(socket)
         self.user, self.buttons, self.inputs = user, {}, {}
         self.texts = self.run()
 
@@ -67,10 +79,11 @@ faults = 0
 def check(page: Page, what: str, good: bool) -> None:
     global faults
     faults += not good
-    print("ok  " if good else "FAULT", page.user.split("@")[0], what, "" if good else page.shown, flush=True)
+    print("ok  " if good else "FAULT", page.user.removesuffix("@example.com"), what, "" if good else page.shown, flush=True)
 
 
-alice, bob = Page(sys.argv[1], "alice@example.com"), Page(sys.argv[1], "bob@example.com")
+front, app, expired = sys.argv[1:]
+alice, bob = (Page(front, user, sign_in(front, user)) for user in ("alice@example.com", "bob@example.com"))
 for page, groups in (alice, "Your groups: analysts, data-admins"), (bob, "Your groups: analysts"):
     check(page, "is who the middleware sees", f"The middleware sees **{page.user}**" in page.texts)
     check(page, "has the right groups", groups in page.texts)
@@ -87,4 +100,9 @@ for page, name in (alice, "Alice"), (bob, "Bob"):
     words = [(at, text) for at, text in page.shown if text.startswith("Hello")]
     check(page, f"reads {len(words)} steps of the streamed answer", bool(words) and name in words[-1][1])
     check(page, "reads it word by word", len(words) > 3 and words[-1][0] - words[0][0] > 0.5)
+# What the page presents is the token of the request that opened it, however long ago that was.
+left_open = Page(app, "alice, whose page was left open", {"X-Forwarded-Access-Token": expired})
+check(left_open, "is told to reload it", any(re.search("401: .*expired.*Reload the page", t) for t in left_open.texts))
+check(left_open, "sees nothing of the answer", not any("The middleware sees" in t for t in left_open.texts))
+open_pages.close()
 sys.exit(faults > 0)

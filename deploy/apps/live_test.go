@@ -31,7 +31,9 @@ func TestLive(t *testing.T) {
 	s := newStage(t, dir)
 	s.start("middleware")
 	s.start("ui")
-	drive := exec.CommandContext(t.Context(), s.program("ui", "python"), "drive.py", s.fronts["ui"])
+	expired, err := s.workspace.Token("alice@example.com", sandbox.TokenOptions{App: "ui", Lifetime: -10 * time.Minute})
+	s.must(err)
+	drive := exec.CommandContext(t.Context(), s.program("ui", "python"), "drive.py", s.fronts["ui"], "http://127.0.0.1:"+s.ports["ui"], expired)
 	drive.Stdout, drive.Stderr = os.Stdout, os.Stderr
 	if err := drive.Run(); err != nil {
 		t.Errorf("drive.py: %v", err)

@@ -1,0 +1,159 @@
+"""Tests of obo_relay with the real frameworks. They need packages:
+
+    pip install requests flask dash fastapi uvicorn httpx streamlit gradio
+    python -m unittest test_frameworks
+"""
+
+import os
+import threading
+import unittest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
+
+import obo_relay
+
+TOKEN = "X-Forwarded-Access-Token"
+
+
+class Service(BaseHTTPRequestHandler):
+    """What obo-publisher stands for: answers with the token, sets a cookie, redirects."""
+
+    def do_GET(self):
+        place = {"/here": "/echo", "/away": f"http://localhost:{self.server.server_port}/echo"}.get(self.path)
+        self.send_response(307 if place else 200)
+        if place:
+            self.send_header("Location", place)
+        self.send_header("Set-Cookie", "who=somebody")
+        body = f"{self.headers.get(TOKEN)} {self.headers.get('Cookie')}".encode()
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class WithService(unittest.TestCase):
+    def setUp(self):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        self.base = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        environ = mock.patch.dict(os.environ, {"OBO_URL_MIDDLEWARE": self.base})
+        environ.start()
+        self.addCleanup(environ.stop)
+
+
+class Flask(WithService):
+    def setUp(self):
+        super().setUp()
+        import flask
+
+        self.app = flask.Flask(__name__)
+
+    def as_person(self, token):
+        return self.app.test_request_context(headers={TOKEN: token})
+
+    def test_shared_session_mixes_nobody_up(self):
+        session = obo_relay.session("middleware")
+        for token in "alice", "bob", "alice":
+            with self.as_person(token):
+                self.assertEqual(session.get("/echo").text, f"{token} None")
+        with self.assertRaises(obo_relay.NoToken):
+            session.get("/echo")
+
+    def test_token_goes_nowhere_else(self):
+        session = obo_relay.session("middleware")
+        with self.as_person("alice"):
+            here = session.get("/here")
+            self.assertEqual((here.url, here.text.split()[0]), (self.base + "/echo", "alice"))
+            self.assertEqual(session.get("/away").status_code, 307)
+            self.assertEqual(session.get("/echo").text, "alice None")  # no cookie was kept
+            with mock.patch.dict(os.environ, {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": ""}):
+                self.assertEqual(session.get("/echo").text, "alice None")
+            for address in "http://example.com/", self.base + "/echo", "echo":
+                with self.assertRaises(ValueError):
+                    session.get(address)
+            # "//host" and "/@host" stay paths.
+            self.assertEqual(session.get("//example.com/echo").url.partition("/e")[0], self.base + "/")
+
+    def test_thread(self):
+        seen = []
+
+        def call():
+            try:
+                obo_relay.headers()
+            except obo_relay.NoToken as e:
+                seen.append(e)
+
+        with self.as_person("alice"):
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+        self.assertEqual(len(seen), 1)
+
+    def test_dash(self):
+        import dash
+
+        app = dash.Dash(__name__)
+        app.layout = dash.html.Div([dash.dcc.Input(id="in"), dash.html.Div(id="out")])
+
+        @app.callback(dash.Output("out", "children"), dash.Input("in", "value"))
+        def show(_):
+            return obo_relay.session("middleware").get("/echo").text
+
+        client = app.server.test_client()
+        body = {
+            "output": "out.children", "outputs": {"id": "out", "property": "children"},
+            "inputs": [{"id": "in", "property": "value", "value": "x"}], "changedPropIds": ["in.value"],
+        }
+        answer = client.post("/_dash-update-component", json=body, headers={TOKEN: "alice"})
+        self.assertIn("alice None", answer.text)
+
+
+class Streamlit(unittest.TestCase):
+    """What a script sees is tested with the UI app: make apps."""
+
+    def test_outside_a_script(self):
+        import streamlit
+
+        self.assertIsNotNone(streamlit.context)
+        with self.assertRaises(obo_relay.NoToken):
+            obo_relay.headers()
+
+
+class FastAPI(WithService):
+    def test_request_is_handed_over(self):
+        import fastapi
+        from fastapi.testclient import TestClient
+
+        app = fastapi.FastAPI()
+
+        @app.get("/")
+        def read(request: fastapi.Request) -> str:
+            return obo_relay.session("middleware", request).get("/echo").text
+
+        self.assertEqual(TestClient(app).get("/", headers={TOKEN: "alice"}).json(), "alice None")
+
+
+class Gradio(WithService):
+    def test_event(self):
+        import gradio
+        from gradio_client import Client
+
+        def call(_):
+            return obo_relay.session("middleware").get("/echo").text
+
+        with gradio.Blocks(analytics_enabled=False) as blocks:
+            box = gradio.Textbox()
+            gradio.Button().click(call, box, box, api_name="call")
+        _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True)
+        self.addCleanup(blocks.close)
+        for token in "alice", "bob":
+            client = Client(address, headers={TOKEN: token}, verbose=False)
+            self.assertEqual(client.predict("x", api_name="/call"), f"{token} None")
+
+
+if __name__ == "__main__":
+    unittest.main()
