@@ -122,8 +122,7 @@ func BenchmarkLibrary(b *testing.B) {
 	}
 	for _, c := range []struct{ callers, ops int }{{1, 3000}, {32, 20000}} {
 		b.Run(fmt.Sprintf("callers=%d", c.callers), func(b *testing.B) {
-			var bares, warms, colds []float64
-			var bareUS, warmUS []float64
+			var warms, colds, bareUS, warmUS []float64
 			for round := 0; b.Loop(); round++ {
 				pick := func(s sample) float64 {
 					if c.callers == 1 {
@@ -134,7 +133,7 @@ func BenchmarkLibrary(b *testing.B) {
 				x := pick(measure(b, base, c.callers, c.ops, 0))
 				y := pick(measure(b, warm, c.callers, c.ops, 0))
 				z := pick(measure(b, cold, c.callers, c.ops/10, (round+1)<<24+c.callers))
-				bares, warms, colds = append(bares, x), append(warms, y/x), append(colds, z/x)
+				warms, colds = append(warms, y/x), append(colds, z/x)
 				bareUS, warmUS = append(bareUS, x/1e3), append(warmUS, y/1e3)
 			}
 			b.ReportMetric(0, "ns/op")

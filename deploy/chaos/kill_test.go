@@ -32,7 +32,7 @@ import (
 // callers send requests that must not be executed twice. Afterwards what each caller was told is compared with what the
 // backend counted.
 func TestKilledProcessesNeitherExecuteTwiceNorLie(t *testing.T) {
-	kills := number(t, "OBO_KILLS", pick(t, 12, 200))
+	kills := number(t, "OBO_KILLS", pick(t, 15, 200))
 	count := &counter{}
 	upstream := httptest.NewServer(count)
 	defer upstream.Close()
