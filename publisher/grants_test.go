@@ -179,7 +179,7 @@ func TestTags(t *testing.T) {
 			t.Errorf("%.8s and %.8s have one tag", raw, was)
 		}
 		seen[g.tag(raw)] = raw
-		if g.tag(raw) != g.tag(raw) || g.tag(raw) == other.tag(raw) {
+		if again := g.tag(raw); seen[again] != raw || again == other.tag(raw) {
 			t.Errorf("%.8s: the tag is not keyed", raw)
 		}
 	}

@@ -83,7 +83,7 @@ func TestConnectionNames(t *testing.T) {
 	n, _ := start(t)
 	n.Worker(http.HandlerFunc(seesHeaders), nil)
 	client := n.Publisher(nil)
-	for _, connection := range []http.Header{
+	for _, connection := range []map[string][]string{ // not http.Header: one name is not canonical, on purpose
 		{"Connection": {"X-Hop, close"}},
 		{"Connection": {"close", " x-hop "}},
 		{"connection": {"X_HOP"}},
@@ -96,8 +96,10 @@ func TestConnectionNames(t *testing.T) {
 		r.Header["X-Hop"] = []string{"spoofed"}
 		r.Header["X_hop"] = []string{"spoofed"}
 		seen := headersSeen(t, do(client, r))
-		if len(seen["X-Hop"])+len(seen["X_hop"])+len(seen["Connection"])+len(seen["connection"]) != 0 {
-			t.Errorf("%v: %v", connection, seen)
+		for name := range seen {
+			if strings.EqualFold(name, "connection") || strings.EqualFold(name, "x-hop") || strings.EqualFold(name, "x_hop") {
+				t.Errorf("%v: %v", connection, seen)
+			}
 		}
 		if seen.Get("X-Forwarded-Access-Token") == "" || seen.Get("X-Request-Id") == "" {
 			t.Errorf("%v took away what the worker sets: %v", connection, seen)
