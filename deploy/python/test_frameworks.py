@@ -1,7 +1,7 @@
 """Tests of obo_relay with the real frameworks. They need packages:
 
     pip install requests flask dash fastapi uvicorn httpx streamlit gradio
-    python -m unittest test_frameworks
+    python -B -m unittest test_frameworks
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Tests of obo_relay that need nothing but Python: python3 -m unittest test_obo_relay (go test runs them)."""
+"""Tests of obo_relay that need nothing but Python: python3 -B -m unittest test_obo_relay (go test runs them)."""
 
 import os
 import sys

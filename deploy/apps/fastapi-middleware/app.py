@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from typing import Annotated, AsyncIterator
+from typing import Annotated, Any, AsyncIterator
 
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import DatabricksError
@@ -32,7 +32,7 @@ def groups_of(w: Workspace) -> list[str]:
 Groups = Annotated[list[str], Depends(groups_of)]
 
 
-def only(group: str) -> Depends:
+def only(group: str) -> Any:
     """Lets the members of a group pass."""
 
     def check(groups: Groups) -> None:

@@ -26,9 +26,9 @@ def reason(answer: requests.Response) -> str:
 
 
 def words(answer: requests.Response) -> Iterator[str]:
-    for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
-        if line.startswith("data: "):
-            yield line.removeprefix("data: ") + " "
+    for line in answer.iter_lines(chunk_size=1):
+        if line.startswith(b"data: "):
+            yield line.removeprefix(b"data: ").decode() + " "
 
 
 st.title("On behalf of you")
