@@ -161,7 +161,7 @@ func TestHandlerPanics(t *testing.T) {
 	got.wantCode(t, relay.CodeHandlerFailed, "Look at the worker's log for the request id")
 	log.Wait(t, "the handler panicked", got.err.(*relay.Error).RequestID, "panic=string")
 	send(t, client, "POST", "/runtime").wantCode(t, relay.CodeHandlerFailed)
-	log.Wait(t, "the handler panicked", "assignment to entry in nil map")
+	log.Wait(t, "the handler panicked", "index out of range")
 	if late := send(t, client, "POST", "/late"); late.err == nil || late.StatusCode != 200 {
 		t.Errorf("%s", late)
 	}
