@@ -3,7 +3,8 @@
 GO        ?= go
 GOFLAGS   ?=
 BIN       := bin
-LDFLAGS   := -s -w
+VERSION   ?= 0.1.0
+LDFLAGS   := -s -w -X github.com/obo-relay/obo-relay/relay.version=v$(VERSION)
 TOOL      := $(GO) tool -modfile=deploy/tools/go.mod
 COMMANDS  := ./publisher/cmd/obo-publisher ./worker/cmd/obo-worker ./deploy/cmd/obo-broker ./deploy/cmd/obo
 FUZZTIME  ?= 20s
@@ -16,7 +17,7 @@ help: ## list the targets
 .PHONY: build
 build: ## static binaries in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(COMMANDS)
-	@ls -l $(BIN) | awk 'NR > 1 { printf "  %-14s %5.1f MB\n", $$NF, $$5 / 1e6 }'
+	@ls -l $(BIN)/obo* | awk '{ printf "  %-18s %5.1f MB\n", $$NF, $$5 / 1e6 }'
 
 .PHONY: demo
 demo: ## the whole story on this machine, checked line by line, in a few seconds
@@ -53,7 +54,6 @@ verify: ## formatting, vet, staticcheck, tidiness, and what may import what
 	$(GO) mod tidy -diff
 	$(GO) test -count=1 ./deploy/verify
 
-VERSION   ?= 0.1.0
 PLATFORM  ?=
 PACK      := $(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist $(addprefix --platform ,$(PLATFORM))
 

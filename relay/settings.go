@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/nats-io/nkeys"
@@ -326,12 +325,4 @@ func (s LogSettings) Report(w io.Writer, command string, err error) {
 		}
 		fmt.Fprintln(w, command+": ERROR:", fault)
 	}
-}
-
-// BuildVersion is the version of the running program as the go command recorded it, "dev" if it did not.
-func BuildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "dev"
 }
