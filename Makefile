@@ -43,8 +43,9 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 	  done; done
 
 .PHONY: bench
-bench: ## the relay beside bare NATS in one run, as ratios
+bench: ## the relay beside what it replaces, in one run, as ratios; draws deploy/assets/bench.svg
 	$(GO) test ./deploy/bench -run '^$$' -bench Library -benchtime $(BENCHTIME)
+	OBO_BENCH_SVG=$(CURDIR)/deploy/assets/bench.svg $(GO) test ./deploy/bench -run '^$$' -bench 'FullPath|Around|Start' -benchtime 3x
 
 .PHONY: verify
 verify: ## formatting, vet, staticcheck, tidiness, and what may import what

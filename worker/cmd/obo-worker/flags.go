@@ -29,6 +29,7 @@ type flags struct {
 	OpaqueTokens bool   `help:"Accept tokens that are not JWTs with an expiry, such as personal access tokens."`
 	MaxInFlight  int    `default:"256" placeholder:"N" help:"Requests under way; more are refused. Default: 256."`
 	MaxBody      int64  `placeholder:"BYTES" help:"Largest request body. Default: no limit."`
+	identityFlags
 	guardFlags
 	routeFlags
 	appFlags

@@ -70,7 +70,7 @@ func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 	faults = append(faults, auditFault, err, f.readiness().Validate())
 	cfg := worker.Config{
 		Service: f.serviceName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
-		Handler: handler, Lookup: lookup, OpaqueTokens: f.OpaqueTokens, Hints: side.Hints,
+		Handler: handler, Lookup: lookup, IdentityHeaders: f.identityHeaders(), OpaqueTokens: f.OpaqueTokens, Hints: side.Hints,
 		Policy: policy, Audit: audit.Auditor, AuditRequired: f.AuditRequired && auditFault == nil,
 		MaxInFlight: f.MaxInFlight, MaxBody: f.MaxBody, DrainTimeout: f.drainTimeout(), Version: relay.BuildVersion(), Log: log,
 	}
