@@ -23,11 +23,14 @@ func choose(all []candidate, t tag, tried map[string]bool) (candidate, bool) {
 		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(score(t, b.id), score(t, a.id)), cmp.Compare(a.id, b.id))
 	})
 	first := all[0]
-	if len(all) > 1 && all[1].class == first.class && all[1].load() < first.load() {
+	if len(all) > 1 && all[1].class == first.class && first.load()-all[1].load() > loadSlack {
 		return all[1], true
 	}
 	return first, true
 }
+
+// loadSlack is by how much the other's share of its capacity must be lower to be worth a cold start there.
+const loadSlack = 1.0 / 16
 
 // load is the share of the instance's capacity in use: what it said, or what this publisher has sent it since.
 func (c candidate) load() float64 {
