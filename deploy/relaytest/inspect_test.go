@@ -50,6 +50,9 @@ func TestInspectDoc(t *testing.T) {
 		have := strings.Split(normal(out), "\n")
 		for line := range strings.SplitSeq(normal(want), "\n") {
 			line = strings.TrimSuffix(line, "…")
+			if strings.Contains(line, ">>> Unexpected NATS error") {
+				continue // the CLI may end before its error handler has printed this beside the same error of its own
+			}
 			if line != "" && !slices.Contains(have, line) {
 				t.Errorf("nats %s: no line %q in\n%s", command, line, out)
 			}
