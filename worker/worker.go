@@ -28,7 +28,7 @@ type Worker struct {
 	slots     *slots
 	gate      *gate
 	audit     *auditTrail
-	refusals  *rate.Limiter // of log lines and unsealed answers about messages that anybody may send
+	refusals  *rate.Limiter // of log lines about messages that anybody may send
 	start     time.Time
 	nc        *nats.Conn
 
@@ -36,9 +36,12 @@ type Worker struct {
 	lastHead atomic.Int64 // elapsed time of the last new request
 }
 
-// hardFactor times MaxInFlight requests are admitted at all: as many are served, as many wait, and the others are told so
-// under seal before they are let go.
-const hardFactor = 4
+// Requests that are admitted at all: as many as MaxInFlight are served, as many wait, and the others are told so under seal
+// before they are let go. Over the hard cap the answer is unsealed, and proves nothing.
+const (
+	hardFactor = 4
+	hardLeast  = 256
+)
 
 // The phases of a worker's life.
 const (
@@ -172,7 +175,7 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 		}
 		return
 	}
-	if w.stats.inFlight.Load() >= int64(hardFactor*w.cfg.MaxInFlight) {
+	if w.stats.inFlight.Load() >= int64(max(hardLeast, hardFactor*w.cfg.MaxInFlight)) {
 		w.refuseUnsealed(m.Reply, from.App, reply.ID, relay.NewError(relay.CodeRefused, "far over the limit of requests under way"))
 		return
 	}
@@ -193,10 +196,9 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 // this worker's log.
 func (w *Worker) refuseUnsealed(subject, app string, id relay.ID, e *relay.Error) {
 	defer w.stats.dropped.Add(1) // when it is counted the answer is out
-	if !w.refusals.Allow() {
-		return
+	if w.refusals.Allow() {
+		w.log.Warn("refused", "request_id", id.String(), "app", app, "code", string(e.Code), "reason", e.Error())
 	}
-	w.log.Warn("refused", "request_id", id.String(), "app", app, "code", string(e.Code), "reason", e.Error())
 	_ = w.nc.Publish(subject, relay.UnsealedRefusal(e.Code)) // best effort: it decides nothing
 }
 
