@@ -13,9 +13,10 @@ import (
 const (
 	InspectorContext = "obo-inspector"
 	SystemContext    = "obo-system"
+	AuditorContext   = "obo-auditor"
 )
 
-// CLI describes the two contexts of the nats CLI.
+// CLI describes the contexts of the nats CLI.
 type CLI struct {
 	// URL is the server's, for example "nats://127.0.0.1:4222".
 	URL string
@@ -23,6 +24,8 @@ type CLI struct {
 	// paths, so neither may be in them.
 	InspectorSeedFile string
 	SystemSeedFile    string
+	// AuditorSeedFile is a path like them. Defaults to no context for the auditor.
+	AuditorSeedFile string
 	// CAFile is an absolute path of the CA of the server's certificate. Defaults to the system's.
 	CAFile string
 	// TLSFirst begins with the TLS handshake, as a server with [Config.TLS] expects.
@@ -50,14 +53,19 @@ func (c CLI) Write(dir string) ([]string, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, fmt.Errorf("natsconf: nats CLI contexts: %w", err)
 	}
-	var paths []string
-	for _, x := range []struct {
+	type file struct {
 		name    string
 		content cliContext
-	}{
+	}
+	files := []file{
 		{InspectorContext, c.context("obo relay: look at messages and micro services", c.InspectorSeedFile, InspectorInbox)},
 		{SystemContext, c.context("obo relay: look at servers and connections", c.SystemSeedFile, SystemInbox)},
-	} {
+	}
+	if c.AuditorSeedFile != "" {
+		files = append(files, file{AuditorContext, c.context("obo relay: read the audit records", c.AuditorSeedFile, AuditorInbox)})
+	}
+	var paths []string
+	for _, x := range files {
 		content, err := json.MarshalIndent(x.content, "", "  ")
 		if err != nil {
 			return nil, fmt.Errorf("natsconf: nats CLI context %s: %w", x.name, err)
@@ -87,6 +95,7 @@ func (c CLI) validate() error {
 	}{
 		{"InspectorSeedFile", c.InspectorSeedFile, false},
 		{"SystemSeedFile", c.SystemSeedFile, false},
+		{"AuditorSeedFile", c.AuditorSeedFile, true},
 		{"CAFile", c.CAFile, true},
 	} {
 		if f.path == "" && f.optional {

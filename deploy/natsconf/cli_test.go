@@ -23,6 +23,12 @@ const inspectorContext, systemContext = natsconf.InspectorContext, natsconf.Syst
 func operator(t *testing.T) (*fixture, *natscli.CLI, context.Context) {
 	t.Helper()
 	f := start(t, nil)
+	cli, ctx := f.operator(t)
+	return f, cli, ctx
+}
+
+func (f *fixture) operator(t *testing.T) (*natscli.CLI, context.Context) {
+	t.Helper()
 	dir := t.TempDir()
 	seedFile := func(name string) string {
 		path := filepath.Join(dir, name+".nk")
@@ -35,6 +41,7 @@ func operator(t *testing.T) (*fixture, *natscli.CLI, context.Context) {
 		URL:               f.server.ClientURL(),
 		InspectorSeedFile: seedFile(inspector),
 		SystemSeedFile:    seedFile(system),
+		AuditorSeedFile:   seedFile(auditor),
 	}.Write(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +49,7 @@ func operator(t *testing.T) (*fixture, *natscli.CLI, context.Context) {
 	cli := natscli.New(t, dir)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	return f, cli, ctx
+	return cli, ctx
 }
 
 // serviceStub is a NATS micro service as a worker is one: its name, no queue group.

@@ -20,6 +20,9 @@ type Config struct {
 	InspectorNKeys []string
 	// SystemNKeys are the public user nkeys that may look at the server through SYS. Defaults to none.
 	SystemNKeys []string
+	// AuditorNKeys are the public user nkeys that may make the stream AUDIT and read it. With one, each service may
+	// publish its audit records ([AuditSubject]) and StoreDir is required. Defaults to none.
+	AuditorNKeys []string
 	// MaxConnections bounds clients, connections not yet authenticated included. Defaults to 256.
 	MaxConnections int
 	// StoreDir switches JetStream on for OBO and is where its files go. Defaults to none: the relay needs no

@@ -96,6 +96,8 @@ func TestFaults(t *testing.T) {
 		"shared key":      {func(c *natsconf.Config) { c.Services[0].NKeys = c.Apps[0].NKeys }, []string{`already belongs to app "ui"`}},
 		"no key at all":   {func(c *natsconf.Config) { c.SystemNKeys = []string{"x"} }, []string{"no public user nkey"}},
 		"seed not public": {func(c *natsconf.Config) { c.SystemNKeys = []string{seed} }, []string{"is a seed"}},
+		"no store":        {func(c *natsconf.Config) { c.AuditorNKeys = fixedKey(t, 5) }, []string{"needs a StoreDir"}},
+		"auditor's key":   {func(c *natsconf.Config) { c.AuditorNKeys, c.StoreDir = c.SystemNKeys, "/x" }, []string{"already belongs"}},
 		"twice": {func(c *natsconf.Config) { c.Apps = append(c.Apps, c.Apps[0]) },
 			[]string{`app "ui" is listed twice`, "already belongs"}},
 		"all at once": {func(c *natsconf.Config) { c.Listen, c.MaxConnections = "x", -1 }, []string{"Listen", "MaxConnections"}},

@@ -1,8 +1,8 @@
 // Package natsconf writes the nats-server.conf of a relay, with least privilege, and the nats CLI contexts to look
 // at it with.
 //
-// One account, OBO, holds everyone on the relay: a user per app, a user per service, and one inspector. The system
-// account, SYS, is apart and has one user. Users are nkeys; the configuration holds only their public halves and is
+// One account, OBO, holds everyone on the relay: a user per app, a user per service, and one inspector; with an
+// audit stream also one auditor, who reads that stream. The system account, SYS, is apart and has one user. Users are nkeys; the configuration holds only their public halves and is
 // no secret.
 //
 // Permissions are static allow-lists and nothing else. nats-server's allow_responses overrides publish denies, so a

@@ -48,6 +48,7 @@ const (
 	billing    = "service billing"
 	inspector  = "inspector"
 	system     = "system"
+	auditor    = "auditor"
 	root       = "root" // not from the generated text: an unrestricted witness in OBO
 )
 
@@ -78,7 +79,7 @@ func testConfig(users map[string]user) natsconf.Config {
 func testUsers(t *testing.T) map[string]user {
 	t.Helper()
 	users := map[string]user{}
-	for _, name := range []string{ui, batch, billingApp, middleware, billing, inspector, system, root} {
+	for _, name := range []string{ui, batch, billingApp, middleware, billing, inspector, system, auditor, root} {
 		users[name] = newUser(t)
 	}
 	return users
@@ -87,7 +88,18 @@ func testUsers(t *testing.T) map[string]user {
 // start runs the server from the generated text; change may alter the Config before.
 func start(t *testing.T, change func(*natsconf.Config)) *fixture {
 	t.Helper()
+	return startWith(t, testUsers(t), change)
+}
+
+// startAudit is start with an auditor.
+func startAudit(t *testing.T) *fixture {
+	t.Helper()
 	users := testUsers(t)
+	return startWith(t, users, func(c *natsconf.Config) { c.AuditorNKeys, c.StoreDir = []string{users[auditor].public}, t.TempDir() })
+}
+
+func startWith(t *testing.T, users map[string]user, change func(*natsconf.Config)) *fixture {
+	t.Helper()
 	cfg := testConfig(users)
 	if change != nil {
 		change(&cfg)

@@ -17,20 +17,17 @@ const (
 	join act = "join queue group"
 )
 
-// moves are what each user may and may not do; everything here that is not allowed is an attack or a mistake.
-func moves() []struct {
+type move struct {
 	user    string
 	act     act
 	subject string
 	allowed bool
-} {
+}
+
+// moves are what each user may and may not do; everything here that is not allowed is an attack or a mistake.
+func moves() []move {
 	const yes, no = true, false
-	return []struct {
-		user    string
-		act     act
-		subject string
-		allowed bool
-	}{
+	return []move{
 		// An app sends its requests and receives its replies.
 		{ui, pub, "obo.v1.discover.middleware", yes},
 		{ui, pub, "obo.v1.req.middleware.i1.ui", yes},
@@ -185,12 +182,110 @@ func moves() []struct {
 	}
 }
 
+// auditMoves are those around the audit stream.
+func auditMoves() []move {
+	const yes, no = true, false
+	return []move{
+		// A service keeps its own records and hears that they are stored.
+		{middleware, pub, "obo.audit.middleware", yes},
+		{middleware, sub, "_INBOX.obo-audit.middleware.i1.*", yes},
+		{billing, pub, "obo.audit.billing", yes},
+		// A service keeps another's records, or reads.
+		{middleware, pub, "obo.audit.billing", no},
+		{middleware, pub, "obo.audit.middleware.more", no},
+		{middleware, sub, "obo.audit.middleware", no},
+		{middleware, sub, "_INBOX.obo-audit.billing.i1.*", no},
+		{middleware, sub, "_INBOX.obo-audit.>", no},
+		{middleware, sub, "_INBOX.auditor.x", no},
+		{middleware, pub, "_INBOX.auditor.x", no},
+		{middleware, pub, "$JS.API.STREAM.INFO.AUDIT", no},
+		{middleware, pub, "$JS.API.STREAM.CREATE.AUDIT", no},
+		{middleware, pub, "$JS.API.STREAM.MSG.GET.AUDIT", no},
+		{middleware, pub, "$JS.API.STREAM.PURGE.AUDIT", no},
+		// An app and the inspector gain nothing.
+		{ui, pub, "obo.audit.ui", no},
+		{ui, pub, "obo.audit.middleware", no},
+		{ui, sub, "obo.audit.middleware", no},
+		{ui, sub, "_INBOX.obo-audit.middleware.>", no},
+		{ui, sub, "_INBOX.auditor.>", no},
+		{ui, pub, "$JS.API.STREAM.INFO.AUDIT", no},
+		{ui, pub, "$JS.API.STREAM.MSG.GET.AUDIT", no},
+		{billingApp, pub, "obo.audit.billing", no},
+		{inspector, pub, "obo.audit.middleware", no},
+		{inspector, sub, "obo.audit.middleware", no},
+		{inspector, sub, "obo.audit.>", no},
+		{inspector, sub, "_INBOX.auditor.x", no},
+		{inspector, pub, "$JS.API.STREAM.CREATE.AUDIT", no},
+		{inspector, pub, "$JS.API.STREAM.MSG.GET.AUDIT", no},
+		{inspector, pub, "$JS.API.DIRECT.GET.AUDIT", no},
+		{inspector, pub, "$JS.API.CONSUMER.CREATE.AUDIT.c.>", no},
+		{system, pub, "$JS.API.STREAM.MSG.GET.AUDIT", no},
+		// The auditor makes the stream and reads it.
+		{auditor, pub, "$JS.API.INFO", yes},
+		{auditor, pub, "$JS.API.STREAM.LIST", yes},
+		{auditor, pub, "$JS.API.STREAM.CREATE.AUDIT", yes},
+		{auditor, pub, "$JS.API.STREAM.INFO.AUDIT", yes},
+		{auditor, pub, "$JS.API.STREAM.MSG.GET.AUDIT", yes},
+		{auditor, pub, "$JS.API.CONSUMER.CREATE.AUDIT.c.>", yes},
+		{auditor, pub, "$JS.API.CONSUMER.CREATE.AUDIT.c.obo.audit.middleware", yes},
+		{auditor, pub, "$JS.API.CONSUMER.MSG.NEXT.AUDIT.c", yes},
+		{auditor, pub, "$JS.API.CONSUMER.DELETE.AUDIT.c", yes},
+		{auditor, pub, "$JS.ACK.AUDIT.c.1.1.1.1.0", yes},
+		{auditor, sub, "_INBOX.auditor.x", yes},
+		// The auditor changes the stream, or reaches for another.
+		{auditor, pub, "$JS.API.STREAM.UPDATE.AUDIT", no},
+		{auditor, pub, "$JS.API.STREAM.DELETE.AUDIT", no},
+		{auditor, pub, "$JS.API.STREAM.PURGE.AUDIT", no},
+		{auditor, pub, "$JS.API.STREAM.MSG.DELETE.AUDIT", no},
+		{auditor, pub, "$JS.API.STREAM.SNAPSHOT.AUDIT", no},
+		{auditor, pub, "$JS.API.STREAM.RESTORE.AUDIT", no},
+		{auditor, pub, "$JS.API.DIRECT.GET.AUDIT", no},
+		{auditor, pub, "$JS.API.CONSUMER.DURABLE.CREATE.AUDIT.c", no},
+		{auditor, pub, "$JS.API.STREAM.CREATE.S", no},
+		{auditor, pub, "$JS.API.STREAM.INFO.S", no},
+		{auditor, pub, "$JS.API.STREAM.MSG.GET.S", no},
+		{auditor, pub, "$JS.API.CONSUMER.CREATE.S.c.>", no},
+		{auditor, pub, "$JS.API.CONSUMER.MSG.NEXT.S.c", no},
+		{auditor, pub, "$JS.ACK.S.c.1.1.1.1.0", no},
+		// The auditor speaks, or listens to the relay.
+		{auditor, pub, "obo.audit.middleware", no},
+		{auditor, pub, "obo.v1.req.middleware.i1.ui", no},
+		{auditor, pub, "obo.v1.ctl.middleware.i1.ui.id1", no},
+		{auditor, pub, "obo.v1.rep.ui.r1.id1", no},
+		{auditor, pub, "obo.v1.announce.middleware", no},
+		{auditor, pub, "obo.v1.discover.middleware", no},
+		{auditor, pub, "_INBOX.auditor.x", no},
+		{auditor, pub, "_INBOX.obo-audit.middleware.i1.1", no},
+		{auditor, pub, "$SRV.PING", no},
+		{auditor, pub, "$SYS.REQ.SERVER.PING", no},
+		{auditor, sub, "obo.v1.>", no},
+		{auditor, sub, "obo.v1.req.middleware.i1.ui", no},
+		{auditor, sub, "obo.audit.>", no},
+		{auditor, sub, "_INBOX.inspector.x", no},
+		{auditor, sub, "_INBOX.obo-audit.middleware.>", no},
+		{auditor, sub, "$SYS.>", no},
+		{auditor, sub, ">", no},
+		{auditor, join, "obo.v1.>", no},
+	}
+}
+
 func TestMoves(t *testing.T) {
 	t.Parallel()
-	f := start(t, nil)
+	start(t, nil).try(t, append(moves(),
+		move{middleware, pub, "obo.audit.middleware", false},
+		move{middleware, sub, "_INBOX.obo-audit.middleware.i1.*", false}))
+}
+
+func TestMovesWithAudit(t *testing.T) {
+	t.Parallel()
+	startAudit(t).try(t, append(moves(), auditMoves()...))
+}
+
+func (f *fixture) try(t *testing.T, list []move) {
+	t.Helper()
 	witness := f.connect(t, root)
 	seen := subscribe(t, witness, ">")
-	for _, m := range moves() {
+	for _, m := range list {
 		t.Run(m.user+" "+string(m.act)+" "+m.subject, func(t *testing.T) {
 			nc := f.connect(t, m.user)
 			var err error

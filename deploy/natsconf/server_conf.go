@@ -28,12 +28,21 @@ func (c Config) ServerConf() (string, error) {
 	if c.StoreDir != "" {
 		w.open("jetstream: {")
 		w.line("store_dir: %s", strconv.Quote(c.StoreDir))
+		if c.audit() {
+			w.comment("A full stream refuses records; obo-worker says so.")
+			w.line("max_file_store: %s", maxAudit)
+		}
 		w.close("}")
 		w.blank()
 	}
 	c.writeAccounts(&w, subjects{root})
 	return w.String(), nil
 }
+
+// maxAudit is what the stream may take of the disk: records of some hundred bytes, tens of millions of them.
+const maxAudit = "10GB"
+
+func (c Config) audit() bool { return len(c.AuditorNKeys) > 0 }
 
 func (c Config) writeListeners(w *writer) {
 	w.comment("Where NATS clients connect.")
@@ -97,7 +106,11 @@ func (c Config) writeAccounts(w *writer, s subjects) {
 	w.open("accounts: {")
 	w.comment("Everyone on the relay.")
 	w.open("OBO: {")
-	if c.StoreDir != "" {
+	switch {
+	case c.audit():
+		w.comment("Room for the stream " + AuditStream + " and for those who look at it; nothing is kept in memory.")
+		w.line("jetstream: {max_file: %s, max_mem: 0, max_streams: 1, max_consumers: 16}", maxAudit)
+	case c.StoreDir != "":
 		w.line("jetstream: enabled")
 	}
 	w.open("users: [")
@@ -105,9 +118,10 @@ func (c Config) writeAccounts(w *writer, s subjects) {
 		writeUsers(w, fmt.Sprintf("App %s: sends requests and receives its own replies.", a.Name), a.NKeys, a.permissions(s))
 	}
 	for _, v := range c.Services {
-		writeUsers(w, fmt.Sprintf("Service %s: receives its requests and replies to its apps.", v.Name), v.NKeys, v.permissions(s, c.Apps))
+		writeUsers(w, fmt.Sprintf("Service %s: receives its requests and replies to its apps.", v.Name), v.NKeys, v.permissions(s, c.Apps, c.audit()))
 	}
-	writeUsers(w, "Inspector: looks on (nats --context obo-inspector); can neither send a request nor take one.", c.InspectorNKeys, inspectorPermissions(s))
+	writeUsers(w, "Inspector: looks on (nats --context obo-inspector); can neither send a request nor take one.", c.InspectorNKeys, inspectorPermissions(s, c.audit()))
+	writeUsers(w, "Auditor: makes the stream "+AuditStream+" and reads it (nats --context obo-auditor); changes nothing in it.", c.AuditorNKeys, auditorPermissions())
 	w.close("]")
 	w.close("}")
 	w.blank()

@@ -33,6 +33,9 @@ func (c Config) validate() error {
 		v.addf("MaxConnections %d: want a positive number", c.MaxConnections)
 	}
 	v.text("StoreDir", c.StoreDir)
+	if c.audit() && c.StoreDir == "" {
+		v.addf("AuditorNKeys: a stream needs a StoreDir")
+	}
 	v.names(c)
 	v.calls(c)
 	v.nkeys(c)
@@ -156,4 +159,5 @@ func (v *faults) nkeys(c Config) {
 	}
 	check("the inspector", false, c.InspectorNKeys)
 	check("the system user", false, c.SystemNKeys)
+	check("the auditor", false, c.AuditorNKeys)
 }

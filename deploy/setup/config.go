@@ -30,6 +30,8 @@ type Config struct {
 	TLSKeyFile    string `json:"tls_key_file"`   //
 	CAFile        string `json:"ca_file"`        // authority of the certificate, for the nats CLI. Defaults to the system's
 	SubjectPrefix string `json:"subject_prefix"` // Defaults to none
+
+	Audit bool `json:"audit,omitzero"` // a stream for the services' audit records, and its reader. Defaults to none
 }
 
 // App is an app and the services that it may call.
@@ -42,7 +44,10 @@ type App struct {
 const recordFile = "setup.json"
 
 // reserved are directories of the layout that are no side's.
-var reserved = []string{"inspector", "system", "nats"}
+var reserved = []string{"inspector", "system", "auditor", "nats", storeDir}
+
+// storeDir is where the NATS server keeps the audit records.
+const storeDir = "jetstream"
 
 // Read returns what a directory is set up for.
 func Read(dir string) (Config, error) {
@@ -100,6 +105,7 @@ func (c Config) over(old Config) Config {
 		}
 	}
 	c.Services = services
+	c.Audit = c.Audit || old.Audit
 	if c.NATSURL != "" && c.NATSURL != old.NATSURL {
 		old.Listen, old.WebSocket = "", "" // they followed the old URL
 	}
@@ -227,3 +233,11 @@ func (c Config) CLIURL() string {
 
 // InspectorSeed is the path of the seed of the nats CLI's user who looks on.
 func (c Config) InspectorSeed() string { return c.path("inspector", "nats.nk") }
+
+// auditorSeed is the path of the seed of the one who reads the audit records, empty if none are kept.
+func (c Config) auditorSeed() string {
+	if !c.Audit {
+		return ""
+	}
+	return c.path("auditor", "nats.nk")
+}

@@ -9,6 +9,8 @@
 //	DIR/<name>/kit.json          all of that in one document, for one secret
 //	DIR/inspector/nats.nk        seeds of the nats CLI's two users
 //	DIR/system/nats.nk
+//	DIR/auditor/nats.nk          with Config.Audit, the seed of the one who reads the audit stream
+//	DIR/jetstream/               and where the NATS server keeps that stream
 //	DIR/nats/context/*.json      their contexts: XDG_CONFIG_HOME=DIR nats --context obo-inspector …
 //
 // Where one name is both a service and an app, the files of the role that came second begin with the role: app-key.json.

@@ -17,6 +17,7 @@ type Result struct {
 	Sides      []*Side
 	Inspector  string   // path of the inspector's seed
 	System     string   // path of the system user's seed
+	Auditor    string   // path of the auditor's seed; empty without Config.Audit
 	Contexts   []string // paths of the nats CLI's contexts
 }
 
@@ -57,7 +58,7 @@ func initialize(cfg Config, f files) (Result, error) {
 	}
 	return Result{
 		Config: cfg, ServerConf: cfg.path("nats-server.conf"), Sides: p.sides,
-		Inspector: cfg.InspectorSeed(), System: cfg.path("system", "nats.nk"), Contexts: p.contexts,
+		Inspector: cfg.InspectorSeed(), System: cfg.path("system", "nats.nk"), Auditor: cfg.auditorSeed(), Contexts: p.contexts,
 	}, nil
 }
 
@@ -66,6 +67,7 @@ type plan struct {
 	cfg               Config
 	sides             []*Side
 	inspector, system user
+	auditor           user // with Config.Audit
 	contexts          []string
 }
 
@@ -85,6 +87,10 @@ func (p *plan) load() error {
 	var err error
 	p.inspector, err = loadUser(p.cfg.InspectorSeed())
 	faults = append(faults, err)
+	if p.cfg.Audit {
+		p.auditor, err = loadUser(p.cfg.auditorSeed())
+		faults = append(faults, err)
+	}
 	p.system, err = loadUser(p.cfg.path("system", "nats.nk"))
 	return errors.Join(append(faults, err)...)
 }
@@ -97,6 +103,9 @@ func (p *plan) natsconf() natsconf.Config {
 	c := natsconf.Config{
 		Listen: p.cfg.Listen, SubjectPrefix: p.cfg.SubjectPrefix,
 		InspectorNKeys: []string{p.inspector.public}, SystemNKeys: []string{p.system.public},
+	}
+	if p.cfg.Audit {
+		c.AuditorNKeys, c.StoreDir = []string{p.auditor.public}, p.cfg.path(storeDir)
 	}
 	var tls *natsconf.TLS
 	if p.cfg.TLSCertFile != "" || p.cfg.TLSKeyFile != "" {
@@ -154,6 +163,9 @@ func (p *plan) save(f files, conf string) error {
 	if err := p.system.save(f, p.cfg.path("system", "nats.nk")); err != nil {
 		return err
 	}
+	if err := p.auditor.save(f, p.cfg.auditorSeed()); err != nil {
+		return err
+	}
 	if err := f.replace(p.cfg.path("nats-server.conf"), []byte(conf), 0o644); err != nil {
 		return err
 	}
@@ -171,6 +183,7 @@ func (p *plan) saveContexts(f files) error {
 		URL:               p.cfg.CLIURL(),
 		InspectorSeedFile: p.cfg.InspectorSeed(),
 		SystemSeedFile:    p.cfg.path("system", "nats.nk"),
+		AuditorSeedFile:   p.cfg.auditorSeed(),
 		CAFile:            p.cfg.CAFile,
 		TLSFirst:          p.cfg.TLSCertFile != "",
 	}.Write(beside)

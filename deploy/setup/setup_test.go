@@ -161,6 +161,48 @@ func TestInitAgain(t *testing.T) {
 }
 
 // One name may be both, whichever came first, and each role keeps its own keys.
+// An auditor comes when it is asked for, and stays. Before that, nothing speaks of it.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "relay")
+	cfg := Config{Dir: dir, Apps: []App{{Name: "ui"}}, Services: []string{"middleware"}}
+	if r := mustInit(t, cfg); r.Auditor != "" || len(r.Contexts) != 2 {
+		t.Errorf("%+v", r)
+	}
+	before := tree(t, dir)
+	for name, text := range before {
+		if strings.Contains(name+strings.ReplaceAll(text, dir, ""), "audit") || strings.Contains(text, "jetstream") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	cfg.Audit = true
+	mustInit(t, cfg)
+	with := tree(t, dir)
+	r := mustInit(t, Config{Dir: dir})
+	again := tree(t, dir)
+	if !r.Config.Audit || r.Auditor != filepath.Join(dir, "auditor", "nats.nk") || len(r.Contexts) != 3 {
+		t.Errorf("%+v", r)
+	}
+	for name, text := range with {
+		if again[name] != text {
+			t.Errorf("%s changed", name)
+		}
+	}
+	if !strings.Contains(with["nats-server.conf"], `store_dir: "`+filepath.Join(dir, "jetstream")+`"`) {
+		t.Errorf("%s", with["nats-server.conf"])
+	}
+	for _, name := range []string{"auditor/nats.nk", "nats/context/obo-auditor.json"} {
+		if !strings.HasPrefix(with[name], "-rw-------") {
+			t.Errorf("%s: %.10s", name, with[name])
+		}
+	}
+	for name, text := range before {
+		if name != "nats-server.conf" && name != "setup.json" && with[name] != text {
+			t.Errorf("%s changed", name)
+		}
+	}
+}
+
 func TestOneNameInBothRoles(t *testing.T) {
 	t.Parallel()
 	at := func(dir string, name string) string { return filepath.Join(dir, "middleware", name) }
@@ -209,16 +251,18 @@ func TestInitFaults(t *testing.T) {
 		"nothing":      {func(c *Config) { *c = Config{Dir: c.Dir} }, []string{"no app", "no service"}},
 		"no directory": {func(c *Config) { c.Dir = "" }, []string{"no directory"}},
 		"names":        {func(c *Config) { c.Apps[0].Name, c.Services = "UI", []string{"../x", "middleware"} }, []string{`app "UI"`, `service "../x"`}},
-		"reserved":     {func(c *Config) { c.Apps[0].Name, c.Services = "system", []string{"nats", "inspector"} }, []string{`app "system": a directory`, `service "nats"`, `service "inspector"`}},
-		"not called":   {func(c *Config) { c.Apps[0].Calls, c.Services = []string{"a"}, []string{"a", "b"} }, []string{`service "b": no app calls it`}},
-		"not there":    {func(c *Config) { c.Apps[0].Calls = []string{"middleware", "x"} }, []string{`app "ui" calls "x"`}},
-		"two URLs":     {func(c *Config) { c.NATSURL = "nats://a,nats://b" }, []string{"not one URL"}},
-		"password":     {func(c *Config) { c.NATSURL = "nats://u:hunter2@a" }, []string{"leave it out"}},
-		"scheme":       {func(c *Config) { c.NATSURL = "http://a" }, []string{`scheme "http"`}},
-		"tls":          {func(c *Config) { c.NATSURL = "tls://a" }, []string{"certificate"}},
-		"half tls":     {func(c *Config) { c.TLSCertFile = "cert.pem" }, []string{"CertFile and KeyFile"}},
-		"listen":       {func(c *Config) { c.Listen = "here" }, []string{`Listen "here"`}},
-		"prefix":       {func(c *Config) { c.SubjectPrefix = "_INBOX" }, []string{"SubjectPrefix"}},
+		"reserved": {func(c *Config) {
+			c.Apps[0].Name, c.Services = "system", []string{"nats", "inspector", "auditor", "jetstream"}
+		}, []string{`app "system": a directory`, `service "nats"`, `service "inspector"`, `service "auditor"`, `service "jetstream"`}},
+		"not called": {func(c *Config) { c.Apps[0].Calls, c.Services = []string{"a"}, []string{"a", "b"} }, []string{`service "b": no app calls it`}},
+		"not there":  {func(c *Config) { c.Apps[0].Calls = []string{"middleware", "x"} }, []string{`app "ui" calls "x"`}},
+		"two URLs":   {func(c *Config) { c.NATSURL = "nats://a,nats://b" }, []string{"not one URL"}},
+		"password":   {func(c *Config) { c.NATSURL = "nats://u:hunter2@a" }, []string{"leave it out"}},
+		"scheme":     {func(c *Config) { c.NATSURL = "http://a" }, []string{`scheme "http"`}},
+		"tls":        {func(c *Config) { c.NATSURL = "tls://a" }, []string{"certificate"}},
+		"half tls":   {func(c *Config) { c.TLSCertFile = "cert.pem" }, []string{"CertFile and KeyFile"}},
+		"listen":     {func(c *Config) { c.Listen = "here" }, []string{`Listen "here"`}},
+		"prefix":     {func(c *Config) { c.SubjectPrefix = "_INBOX" }, []string{"SubjectPrefix"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "relay")
 		cfg := ok

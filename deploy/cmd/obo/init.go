@@ -22,6 +22,7 @@ type initCommand struct {
 	TLSCertFile   string   `name:"tls-cert-file" placeholder:"FILE" help:"The NATS server's certificate, PEM."`
 	TLSKeyFile    string   `name:"tls-key-file" placeholder:"FILE" help:"Its private key, PEM."`
 	TLSCAFile     string   `name:"tls-ca-file" placeholder:"FILE" help:"Its certificate authority, PEM, for the nats CLI. Default: the system's."`
+	Audit         bool     `help:"Let the services keep audit records in a NATS stream, and make an auditor who reads it. Stays on."`
 	SubjectPrefix string   `placeholder:"PREFIX" help:"Put before obo.v1 in every subject, so that several environments share a server."`
 }
 
@@ -29,7 +30,7 @@ type initCommand struct {
 func (c *initCommand) Run(t *terminal) error {
 	cfg := setup.Config{
 		Dir: c.Dir, Services: c.Service, NATSURL: c.NATS, Listen: c.Listen, WebSocket: c.Websocket,
-		TLSCertFile: c.TLSCertFile, TLSKeyFile: c.TLSKeyFile, CAFile: c.TLSCAFile, SubjectPrefix: c.SubjectPrefix,
+		TLSCertFile: c.TLSCertFile, TLSKeyFile: c.TLSKeyFile, CAFile: c.TLSCAFile, SubjectPrefix: c.SubjectPrefix, Audit: c.Audit,
 	}
 	for _, text := range c.App {
 		name, calls, given := strings.Cut(text, "=")
@@ -58,6 +59,7 @@ func (g guide) print() {
 	g.made()
 	g.run()
 	g.look()
+	g.audit()
 }
 
 func (g guide) line(format string, args ...any) { fmt.Fprintf(g.w, format+"\n", args...) }
@@ -82,7 +84,11 @@ func (g guide) made() {
 		}
 		g.line("  %-20s %s %s, key %s (%s)", filepath.Base(filepath.Dir(s.KitFile))+"/"+filepath.Base(s.KitFile), s.Role, s.Name, s.Kid, state)
 	}
-	g.line("  %-20s the nats CLI's contexts %s and %s", "nats/context/", natsconf.InspectorContext, natsconf.SystemContext)
+	contexts := natsconf.InspectorContext + " and " + natsconf.SystemContext
+	if g.Config.Audit {
+		contexts = natsconf.InspectorContext + ", " + natsconf.SystemContext + " and " + natsconf.AuditorContext
+	}
+	g.line("  %-20s the nats CLI's contexts %s", "nats/context/", contexts)
 	g.line("")
 	g.line("Each kit is one side's whole configuration and secret: key.json, nats.nk and trust.json in one document.")
 }
@@ -130,6 +136,22 @@ func (g guide) look() {
 	g.line("  nats --context %s sub '%s'", natsconf.InspectorContext, root)
 	g.line("  nats --context %s micro ls", natsconf.InspectorContext)
 	g.line("  nats --context %s server list", natsconf.SystemContext)
+}
+
+// audit says how records are kept and read.
+func (g guide) audit() {
+	if !g.Config.Audit {
+		return
+	}
+	subject := func(service string) string { return natsconf.AuditSubject(g.Config.SubjectPrefix, service) }
+	g.line("")
+	g.line("Keep audit records: make the stream once, start the workers with the flag, and read:")
+	g.line("")
+	g.line("  nats --context %s stream add %s --subjects '%s' --defaults", natsconf.AuditorContext, natsconf.AuditStream, subject(">"))
+	for _, name := range g.Config.Services {
+		g.line("  obo-worker --kit-file %s … --audit-stream %s", g.path(g.Side(relay.RoleService, name).KitFile), subject(name))
+	}
+	g.line("  nats --context %s stream view %s", natsconf.AuditorContext, natsconf.AuditStream)
 }
 
 // tls are the flags that every client of a server with TLS needs.
