@@ -2,73 +2,35 @@ package demo
 
 import (
 	"context"
-	"net/url"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/worker"
 )
 
 // startWorker starts the worker beside the middleware app: it asks the workspace who each token's person is and hands
 // the requests to the app.
 func (s *Stage) startWorker(_ context.Context, cfg Config) error {
-	side, err := s.side(relay.RoleService, middlewareApp)
+	workspace, lookup, err := s.Lookup(s.Workspace.URL())
 	if err != nil {
 		return err
 	}
-	log := s.log.With("part", "worker")
-	base, err := url.Parse(s.middleware)
+	routes, err := s.Routes(s.middleware, worker.RoutesConfig{Workspace: workspace, Warehouse: warehouse, Inline: true})
 	if err != nil {
 		return err
 	}
-	forward, err := worker.Forward(base, log)
-	if err != nil {
-		return err
-	}
-	workspace, lookup, err := s.newLookup()
-	if err != nil {
-		return err
-	}
-	routes, err := worker.NewRoutes(worker.RoutesConfig{Workspace: workspace, Next: forward, Warehouse: warehouse, Inline: true, Log: log})
-	if err != nil {
-		return err
-	}
-	s.onClose(func() error { routes.Close(); return nil })
 	policy, err := s.newPolicy()
 	if err != nil {
 		return err
 	}
-	config := worker.Config{
-		Service: side.Name, Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
-		Handler: s.probe.handler(routes), Lookup: s.probe.lookup(lookup), Policy: policy, Workspace: workspace,
-		IdentityHeaders: worker.DefaultIdentityHeaders().WithWorkspace(s.Workspace.ID()),
-		Now:             s.probe.workerClock, DrainQuiet: time.Millisecond, Log: log,
-	}
-	if cfg.breakWorker != nil {
-		cfg.breakWorker(&config)
-	}
-	w, err := worker.New(config)
-	if err != nil {
-		return err
-	}
-	s.run("worker", w.Run)
-	return nil
-}
-
-func (s *Stage) newLookup() (*worker.Workspace, worker.Lookup, error) {
-	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: s.Workspace.URL()})
-	if err != nil {
-		return nil, nil, err
-	}
-	s.onClose(func() error { workspace.Close(); return nil })
-	lookup, err := worker.NewCachedLookup(worker.LookupConfig{Ask: workspace.Me})
-	if err != nil {
-		return nil, nil, err
-	}
-	s.onClose(func() error { lookup.Close(); return nil })
-	return workspace, lookup, nil
+	return s.StartWorker(middlewareApp, func(c *worker.Config) {
+		c.Handler, c.Lookup, c.Policy, c.Workspace = s.probe.handler(routes), s.probe.lookup(lookup), policy, workspace
+		c.IdentityHeaders = worker.DefaultIdentityHeaders().WithWorkspace(s.Workspace.ID())
+		c.Now = s.probe.workerClock
+		if cfg.breakWorker != nil {
+			cfg.breakWorker(c)
+		}
+	})
 }
 
 // policyText keeps a part of the middleware app to one group, without a line of code in it.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/obo-relay/obo-relay/deploy/local"
 )
 
 // UpOptions say how the stage stays up.
@@ -22,7 +24,7 @@ type UpOptions struct {
 
 // Up sets the stage, serves a page about it, and stays until ctx ends.
 func Up(ctx context.Context, opts UpOptions) (err error) {
-	listener, err := listenLoopback(cmp.Or(opts.Listen, "127.0.0.1:0"))
+	listener, err := local.Listen(cmp.Or(opts.Listen, "127.0.0.1:0"), "the sandbox has no passwords")
 	if err != nil {
 		return err
 	}
@@ -41,9 +43,9 @@ func Up(ctx context.Context, opts UpOptions) (err error) {
 	if err := files.write(); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	stage.run("token files", files.run)
+	stage.Run("token files", files.run)
 	page := newPage(stage, newCommands(stage, files, cmp.Or(opts.Command, "obo")), listener.Addr().String())
-	stage.onClose(serveOn(listener, page, stage.log))
+	stage.ServeOn(listener, page)
 	announce(printer{opts.Out, opts.Color}, stage, "http://"+listener.Addr().String())
 	select {
 	case <-ctx.Done():

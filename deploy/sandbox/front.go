@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"strings"
@@ -156,24 +155,13 @@ func (f *Front) caller(r *http.Request) (caller, error) {
 func (f *Front) rewrite(pr *httputil.ProxyRequest) {
 	who, _ := pr.In.Context().Value(callerKey{}).(caller)
 	pr.SetURL(f.cfg.upstream())
-	pr.Out.Host = pr.In.Host
-	out := pr.Out.Header
-	keepAllowed(out, f.allowed)
+	keepAllowed(pr.Out.Header, f.allowed)
 	f.dropOwnCookies(pr.Out)
-
-	out.Set("X-Forwarded-Host", pr.In.Host)
-	out.Set("X-Forwarded-User", who.id+"@"+f.cfg.Workspace.ID())
-	out.Set("X-Forwarded-Preferred-Username", who.name)
+	person := Person{User: who.id + "@" + f.cfg.Workspace.ID(), UserName: who.name, Token: who.token}
 	if len(who.emails) > 0 {
-		out.Set("X-Forwarded-Email", who.emails[0])
+		person.Email = who.emails[0]
 	}
-	out.Set("X-Request-Id", newUUID())
-	if ip, _, err := net.SplitHostPort(pr.In.RemoteAddr); err == nil {
-		out.Set("X-Real-Ip", ip)
-	}
-	if who.token != "" {
-		out.Set("X-Forwarded-Access-Token", who.token)
-	}
+	Introduce(pr, person)
 }
 
 // upstreamFailed answers for an app that did not.

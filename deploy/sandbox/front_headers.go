@@ -1,7 +1,10 @@
 package sandbox
 
 import (
+	"fmt"
+	"net"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 )
 
@@ -27,20 +30,51 @@ func allowedHeaders(added []string) map[string]bool {
 	}
 	for _, name := range added {
 		name = http.CanonicalHeaderKey(name)
-		if !injectedOrStripped(name) {
+		if !PlatformHeader(name) {
 			allowed[name] = true
 		}
 	}
 	return allowed
 }
 
-// injectedOrStripped are the headers that no configuration may let through.
-func injectedOrStripped(name string) bool {
+// PlatformHeader reports whether a header, by its canonical name, is the platform's to say: no caller's value may reach the
+// app.
+func PlatformHeader(name string) bool {
 	switch name {
 	case "Authorization", "Proxy-Authorization", "Forwarded", "X-Real-Ip", "X-Request-Id":
 		return true
 	}
 	return strings.HasPrefix(name, "X-Forwarded-")
+}
+
+// Person is what the platform tells an app of who is calling.
+type Person struct {
+	User     string // X-Forwarded-User
+	UserName string // X-Forwarded-Preferred-Username
+	Email    string // empty: none is told
+	Token    string // empty: none is handed over
+}
+
+// Format hides the token from every fmt verb.
+func (p Person) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, "[person "+p.UserName+"]") }
+
+// Introduce tells the app who is calling, and from where, as the platform does.
+func Introduce(pr *httputil.ProxyRequest, p Person) {
+	pr.Out.Host = pr.In.Host // apps compare it with Origin
+	out := pr.Out.Header
+	out.Set("X-Forwarded-Host", pr.In.Host)
+	out.Set("X-Forwarded-User", p.User)
+	out.Set("X-Forwarded-Preferred-Username", p.UserName)
+	if p.Email != "" {
+		out.Set("X-Forwarded-Email", p.Email)
+	}
+	out.Set("X-Request-Id", newUUID())
+	if ip, _, err := net.SplitHostPort(pr.In.RemoteAddr); err == nil {
+		out.Set("X-Real-Ip", ip)
+	}
+	if p.Token != "" {
+		out.Set("X-Forwarded-Access-Token", p.Token)
+	}
 }
 
 // keepAllowed deletes the headers that are not allowed.

@@ -21,7 +21,7 @@ func TestKeepAllowed(t *testing.T) {
 
 func TestAllowedHeadersAreCanonical(t *testing.T) {
 	for name := range allowedHeaders(nil) {
-		if http.CanonicalHeaderKey(name) != name || injectedOrStripped(name) {
+		if http.CanonicalHeaderKey(name) != name || PlatformHeader(name) {
 			t.Errorf("%q", name)
 		}
 	}

@@ -1,0 +1,75 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Listen refuses an address that others could reach. why ends the sentence that says so.
+func Listen(address, why string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w (want for example 127.0.0.1:8080)", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("listen: %s is not a loopback address: %s, so it stays on this machine (127.0.0.1:PORT)", address, why)
+	}
+	return net.Listen("tcp", address)
+}
+
+// Serve serves a handler on a free port until Close, and returns its URL.
+func (r *Relay) Serve(h http.Handler) (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	r.ServeOn(listener, h)
+	return "http://" + listener.Addr().String(), nil
+}
+
+// ServeOn serves a handler until Close, which cuts off what is under way.
+func (r *Relay) ServeOn(listener net.Listener, h http.Handler) {
+	r.OnClose(serveOn(listener, h, r.log))
+}
+
+func serveOn(listener net.Listener, h http.Handler, log *slog.Logger) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	return func() error {
+		cancel()
+		err := server.Close()
+		if e := <-done; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+		return err
+	}
+}
+
+// FreePort is a port that nobody listens on at the moment.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func parseBase(app string) (*url.URL, error) {
+	base, err := url.Parse(app)
+	if err != nil { // its text quotes the URL, and that may hold a password
+		return nil, errors.New("the app's address is not a URL: want for example http://127.0.0.1:8000")
+	}
+	return base, nil
+}
