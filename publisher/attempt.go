@@ -90,6 +90,9 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 		a.stream.Close()
 		return nil, relay.NewError(relay.CodePublisherDraining, "the publisher is stopping")
 	}
+	if told := t.cfg.OnAttempt; told != nil {
+		told(c.ctx, Attempt{ID: id, Instance: where.id, Subject: a.subject})
+	}
 	where.inFlight.Add(1)
 	a.stop = context.AfterFunc(c.ctx, func() {
 		a.stream.SendCancel(relay.CodeCanceled)

@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,8 +30,19 @@ type Config struct {
 	Hints        relay.Hints   // clear headers on requests. Defaults to relay.HintsFull
 	Log          *slog.Logger  // Defaults to slog.Default()
 
+	// OnAttempt is called when a request is about to be sent to an instance, with the request's context: for traces. Nil:
+	// nobody is told.
+	OnAttempt func(ctx context.Context, a Attempt)
+
 	// Now is the clock, with a monotonic reading. Defaults to time.Now.
 	Now func() time.Time
+}
+
+// Attempt is a request at one instance.
+type Attempt struct {
+	ID       relay.ID // of the request there
+	Instance string
+	Subject  string // NATS's
 }
 
 func (c Config) withDefaults() Config {

@@ -19,7 +19,8 @@ type directory struct {
 
 type service struct {
 	instances map[string]*instance
-	fault     *relay.Error // of the last announcement that was not believed
+	refused   map[relay.Code]uint64 // announcements that were not believed
+	fault     *relay.Error          // of the last of them
 	faultAt   time.Time
 	changed   chan struct{} // closed and replaced when an instance comes or changes
 }
@@ -51,7 +52,7 @@ func (d *directory) setTrust(trust *relay.Trust) {
 	d.trust = trust
 	for _, name := range trust.Names(relay.RoleService) {
 		if d.services[name] == nil {
-			d.services[name] = &service{changed: make(chan struct{})}
+			d.services[name] = &service{refused: map[relay.Code]uint64{}, changed: make(chan struct{})}
 		}
 		d.services[name].instances = map[string]*instance{}
 	}
@@ -77,6 +78,7 @@ func (d *directory) heard(name string, payload []byte) error {
 	}
 	if err != nil {
 		e := relay.AsError(err)
+		s.refused[e.Code]++
 		if e.Code != relay.CodeRefused {
 			s.fault, s.faultAt = e, now
 		}

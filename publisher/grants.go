@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -25,6 +26,7 @@ type grants struct {
 	tagKey   [32]byte
 	tokens   *lru.Cache[tag, relay.Token] // read once: a person's requests come with the same token for an hour
 	cache    *lru.Cache[grantKey, *grantEntry]
+	sealed   atomic.Uint64 // grants made
 }
 
 type grantKey struct {
@@ -88,6 +90,7 @@ func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*relay.Gr
 	if err != nil {
 		return nil, nil, err
 	}
+	g.sealed.Add(1)
 	entry.grant, entry.compact = grant, []byte(compact)
 	return grant, entry.compact, nil
 }

@@ -20,6 +20,8 @@ import (
 type SidecarConfig struct {
 	Transport *Transport // Required.
 	Service   string     // where all requests go. Required.
+	// Via is what the requests go through in place of Transport itself, around it: for traces and metrics.
+	Via http.RoundTripper
 	// AllowHosts are values of the Host header, besides loopback addresses and localhost, that may be used.
 	AllowHosts []string
 	Log        *slog.Logger // Defaults to slog.Default()
@@ -40,6 +42,9 @@ func NewSidecar(c SidecarConfig) (http.Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.Via == nil {
+		c.Via = c.Transport
+	}
 	s := &sidecar{c: c}
 	s.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -48,7 +53,7 @@ func NewSidecar(c SidecarConfig) (http.Handler, error) {
 			r.Out.Header = r.In.Header             // the Transport strips a copy, and wants to see what was asked
 			r.Out.Trailer = r.In.Trailer           // the server fills in that map when the body has been read
 		},
-		Transport: c.Transport,
+		Transport: c.Via,
 		ModifyResponse: func(resp *http.Response) error {
 			closeUnread(resp.Request, resp.Header)
 			return nil

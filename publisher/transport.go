@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,7 @@ type Transport struct {
 	nc        *nats.Conn    // set before ready is closed
 	ready     chan struct{} // closed when Run has a connection object
 	stopped   chan struct{} // closed when Run has returned
+	slow      atomic.Uint64 // times that NATS dropped messages for us
 
 	mu      sync.Mutex
 	live    map[relay.ID]*attempt
@@ -88,7 +90,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		default:
 		}
 	}
-	cfg.OnDown, cfg.OnDenied = func() {}, t.denied
+	cfg.OnDown, cfg.OnDenied, cfg.OnSlow = func() {}, t.denied, func() { t.slow.Add(1) }
 	nc, err := relay.Connect(cfg)
 	if err != nil {
 		return err

@@ -28,6 +28,8 @@ type ConnectConfig struct {
 	OnUp, OnDown func()
 	// OnDenied is called with the error text when the server denies a publish or subscription. Defaults to nothing.
 	OnDenied func(error)
+	// OnSlow is called when messages were dropped because this process was too slow. Defaults to nothing.
+	OnSlow func()
 }
 
 // Format hides the seed, and passwords in the URL, from every fmt verb.
@@ -61,6 +63,9 @@ func (c ConnectConfig) withDefaults() ConnectConfig {
 	}
 	if c.OnDenied == nil {
 		c.OnDenied = func(error) {}
+	}
+	if c.OnSlow == nil {
+		c.OnSlow = func() {}
 	}
 	return c
 }
@@ -151,6 +156,7 @@ func (c ConnectConfig) options() ([]nats.Option, error) {
 				c.OnDenied(err)
 			case errors.Is(err, nats.ErrSlowConsumer):
 				c.Log.Warn("NATS messages were dropped because this process was too slow; they are asked for again", "error", err)
+				c.OnSlow()
 			default:
 				c.Log.Error("NATS", "error", err)
 			}

@@ -26,6 +26,7 @@ type admission struct {
 	grants  *lru.Cache[grantTail, *openedGrant]
 	opening singleflight.Group // one signature check for many requests under one new grant
 	dear    chan struct{}      // bounds public-key work to the number of processors
+	opened  atomic.Uint64      // grants opened
 }
 
 func newAdmission(c Config, keys *keyring) (*admission, error) {
@@ -152,6 +153,7 @@ func (a *admission) grant(sealed []byte, app string, now time.Time) (*relay.Gran
 		if err != nil {
 			return nil, err
 		}
+		a.opened.Add(1)
 		a.grants.Add(tail, &openedGrant{g, compact})
 		if a.trust.Load() != opener.Trust { // replaced meanwhile: what was opened under the old one must not stay
 			a.grants.Remove(tail)

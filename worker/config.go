@@ -36,6 +36,9 @@ type Config struct {
 	Audit         Auditor
 	AuditRequired bool
 
+	// Observer watches the requests: for traces and metrics. Nil: none.
+	Observer Observer
+
 	Hints          relay.Hints   // clear headers on replies. Defaults to relay.HintsFull
 	MaxInFlight    int           // requests served at once; as many may wait, one person is served half of it at most. Defaults to 256
 	MaxBody        int64         // bytes of a request body. 0 = no limit

@@ -17,9 +17,9 @@ import (
 
 // Forward returns a handler that hands requests to the middleware app at base (http://127.0.0.1:8000, say), as they are:
 // the worker has set the X-Forwarded-* headers already. Redirects are passed on, not followed. Where the app cannot be
-// reached at all the request counts as not started.
-func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
-	proxy, err := forwarder(base, log)
+// reached at all the request counts as not started. Each of wrap goes around the connections to the app: for traces.
+func Forward(base *url.URL, log *slog.Logger, wrap ...func(http.RoundTripper) http.RoundTripper) (http.Handler, error) {
+	proxy, err := forwarder(base, log, wrap)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func Forward(base *url.URL, log *slog.Logger) (http.Handler, error) {
 }
 
 // forwarder is the proxy of Forward, which the front door shares.
-func forwarder(base *url.URL, log *slog.Logger) (*httputil.ReverseProxy, error) {
+func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) http.RoundTripper) (*httputil.ReverseProxy, error) {
 	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, fmt.Errorf("--forward %q: want the URL of the middleware app, for example http://127.0.0.1:8000", base.Redacted())
 	}
@@ -35,6 +35,15 @@ func forwarder(base *url.URL, log *slog.Logger) (*httputil.ReverseProxy, error) 
 		return nil, fmt.Errorf("--forward %q: want scheme, host and port only", base.Redacted())
 	}
 	origin := &url.URL{Scheme: base.Scheme, Host: base.Host}
+	var transport http.RoundTripper = &http.Transport{ // no Proxy: the token goes to the app and nowhere else
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 256,
+		IdleConnTimeout:     4 * time.Second, // uvicorn closes idle connections after 5 s; be first
+		DisableCompression:  true,
+	}
+	for _, around := range wrap {
+		transport = around(transport)
+	}
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = origin.Scheme, origin.Host
@@ -42,12 +51,7 @@ func forwarder(base *url.URL, log *slog.Logger) (*httputil.ReverseProxy, error) 
 			r.Out.Host = ""
 			r.Out.Trailer = r.In.Trailer // filled in when the body has been read, after ReverseProxy's copy
 		},
-		Transport: &http.Transport{ // no Proxy: the token goes to the app and nowhere else
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			MaxIdleConnsPerHost: 256,
-			IdleConnTimeout:     4 * time.Second, // uvicorn closes idle connections after 5 s; be first
-			DisableCompression:  true,
-		},
+		Transport:    transport,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { Fail(w, upstreamError(r.Context(), err)) },
 		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		// For replies that come slowly although their length is known; those without a length are flushed at once anyway.

@@ -31,9 +31,9 @@ type Front struct {
 var _ http.Handler = (*Front)(nil)
 
 // NewFront returns the front door of a worker's app. The app must be on loopback, or others could reach it directly, and
-// the worker must look people up, since otherwise nobody would have verified a token.
-func NewFront(w *Worker, app *url.URL) (*Front, error) {
-	proxy, err := forwarder(app, w.log)
+// the worker must look people up, since otherwise nobody would have verified a token. wrap is Forward's.
+func NewFront(w *Worker, app *url.URL, wrap ...func(http.RoundTripper) http.RoundTripper) (*Front, error) {
+	proxy, err := forwarder(app, w.log, wrap)
 	if err != nil {
 		return nil, err
 	}
@@ -70,9 +70,13 @@ func (f *Front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	record := f.w.audit.record(id, AuditFront, r.Method, path, start)
 	out := &frontWriter{ResponseWriter: relay.Unguessed(rw), id: id}
 	var received atomic.Int64
+	r, ended := f.observe(r, id, record)
 	defer func() { // also when ReverseProxy panics because the app broke off
 		took := f.w.cfg.Now().Sub(start)
 		record.ended(out.status, out.code, took, received.Load(), out.written)
+		if ended != nil {
+			ended(RequestEnd{out.status, out.code, received.Load(), out.written})
+		}
 		user := ""
 		if record.User != nil {
 			user = record.User.Name
@@ -184,7 +188,7 @@ func (f *Front) Serve(ctx context.Context, l net.Listener) error {
 
 // close ends idle connections to the app.
 func (f *Front) close() {
-	if t, ok := f.proxy.Transport.(*http.Transport); ok {
+	if t, ok := f.proxy.Transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }

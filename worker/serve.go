@@ -42,6 +42,7 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	e := newExchangeRun(w, a, stream, Call{ID: reply.ID, App: from.App, Service: w.cfg.Service, Token: a.grant.Token, workspace: w.cfg.Workspace})
 	e.record = w.audit.record(reply.ID, AuditRelay, a.head.Method, a.head.Path, start)
 	e.record.App = from.App
+	ended := e.observe(m.Subject)
 	x.admit(stream, e)
 	e.run()
 	x.done()
@@ -54,6 +55,9 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	w.log.Info("request", "request_id", reply.ID.String(), "app", from.App, "method", a.head.Method, "path", a.head.Path,
 		"user", e.userName, "status", status, "code", string(code), "bytes", written, "ms", took.Milliseconds())
 	e.record.ended(status, code, took, e.received.Load(), written)
+	if ended != nil {
+		ended(RequestEnd{status, code, e.received.Load(), written})
+	}
 	w.audit.end(e.record)
 	w.exchanges.finish(x, w.elapsed())
 }

@@ -20,11 +20,12 @@ type stats struct {
 	errors   int
 	last     string // the last error's code
 	spent    time.Duration
-	outcomes map[string]uint64 // by code of the table, "done" for a handler's reply
+	outcomes map[string]uint64     // by code of the table, "done" for a handler's reply
+	refused  map[relay.Code]uint64 // messages that were answered unsealed
 }
 
 func newStats(now time.Time) *stats {
-	return &stats{started: now, outcomes: map[string]uint64{}}
+	return &stats{started: now, outcomes: map[string]uint64{}, refused: map[relay.Code]uint64{}}
 }
 
 // finished counts a request that has ended; code is empty for a handler's reply.
@@ -40,6 +41,19 @@ func (s *stats) finished(code relay.Code, took time.Duration) {
 	s.errors++
 	s.last = string(code)
 	s.outcomes[string(code)]++
+}
+
+// refusedUnsealed counts a message that was answered unsealed.
+func (s *stats) refusedUnsealed(code relay.Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused[code]++
+}
+
+func (s *stats) readRefused() map[relay.Code]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.refused)
 }
 
 type counters struct {

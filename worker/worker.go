@@ -30,7 +30,9 @@ type Worker struct {
 	audit     *auditTrail
 	refusals  *rate.Limiter // of log lines about messages that anybody may send
 	start     time.Time
-	nc        *nats.Conn
+	nc        *nats.Conn    // set before ready is closed
+	ready     chan struct{} // closed when Run has a connection object
+	slow      atomic.Uint64 // times that NATS dropped messages for us
 
 	phase    atomic.Int32
 	lastHead atomic.Int64 // elapsed time of the last new request
@@ -58,7 +60,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		cfg: cfg, log: cfg.Log, instance: relay.NewInstance(), exchanges: newExchanges(), start: cfg.Now(),
+		cfg: cfg, log: cfg.Log, instance: relay.NewInstance(), exchanges: newExchanges(), start: cfg.Now(), ready: make(chan struct{}),
 		stats: newStats(cfg.Now()), budget: relay.NewBudget(relay.ConnectionBudget), slots: newSlots(cfg.MaxInFlight), refusals: rate.NewLimiter(50, 50),
 	}
 	w.gate = newGate(cfg)
@@ -107,12 +109,13 @@ func (w *Worker) Run(ctx context.Context) error {
 		default:
 		}
 	}
-	nats.OnDown, nats.OnDenied = func() {}, func(error) {}
+	nats.OnDown, nats.OnDenied, nats.OnSlow = func() {}, func(error) {}, func() { w.slow.Add(1) }
 	nc, err := relay.Connect(nats)
 	if err != nil {
 		return err
 	}
 	w.nc = nc
+	close(w.ready)
 	defer nc.Close()
 	if err := w.subscribe(); err != nil {
 		return err
@@ -196,6 +199,7 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 // this worker's log.
 func (w *Worker) refuseUnsealed(subject, app string, id relay.ID, e *relay.Error) {
 	defer w.stats.dropped.Add(1) // when it is counted the answer is out
+	w.stats.refusedUnsealed(e.Code)
 	if w.refusals.Allow() {
 		w.log.Warn("refused", "request_id", id.String(), "app", app, "code", string(e.Code), "reason", e.Error())
 	}
