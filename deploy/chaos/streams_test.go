@@ -25,7 +25,7 @@ func TestCutConnectionsLoseNoByte(t *testing.T) {
 	mux.Handle("/", bodies())
 	mux.HandleFunc("/events", events(20*time.Millisecond))
 	s := newStage(t, mux, stageConfig{noWorker: true})
-	before, after := s.Proxy(), s.Proxy()
+	before, after := s.Door(), s.Door()
 	s.Worker(s.forward(t), func(c *worker.Config) { c.NATS.URL = after.URL })
 	s.open(t, func(c *publisher.Config) { c.NATS.URL, c.ConnectWait = before.URL, 10*time.Second })
 	duration := pick(t, 6*time.Second, 30*time.Second)

@@ -17,7 +17,7 @@ func two(t *testing.T, n *relaytest.Net, change func(*publisher.Config)) (b *blo
 	send(t, client, "POST", "/").wantCode(t, relay.CodeNoWorker) // it listens now
 	b, kill = newBlocker(), map[string]func(){}
 	for _, name := range []string{"first", "second"} {
-		proxy := n.Proxy()
+		proxy := n.Door()
 		n.Worker(b.handler(name), func(c *worker.Config) { c.NATS.URL = proxy.URL })
 		kill[name] = proxy.Kill
 	}

@@ -96,7 +96,7 @@ func TestReplyDroppedByTheBroker(t *testing.T) {
 	b := newBlocker()
 	handler := &counter{handler: b.handler(strings.Repeat("x", 100_000))}
 	n.Worker(handler, nil)
-	proxy := n.Proxy()
+	proxy := n.Door()
 	client := n.Publisher(func(c *publisher.Config) { c.NATS.URL = proxy.URL })
 	got := background(t, client, "POST", "/")
 	relaytest.Recv(t, b.running, "the handler")
@@ -116,7 +116,7 @@ func TestSmallReplyDroppedByTheBroker(t *testing.T) {
 	b := newBlocker()
 	handler := &counter{handler: b.handler("done")}
 	n.Worker(handler, nil)
-	proxy := n.Proxy()
+	proxy := n.Door()
 	client := n.Publisher(func(c *publisher.Config) { c.NATS.URL = proxy.URL })
 	got := background(t, client, "POST", "/")
 	relaytest.Recv(t, b.running, "the handler")
@@ -145,7 +145,7 @@ func TestWorkerReconnectsDuringARequest(t *testing.T) {
 	n, log := start(t)
 	b := newBlocker()
 	handler := &counter{handler: b.handler("done")}
-	proxy := n.Proxy()
+	proxy := n.Door()
 	n.Worker(handler, func(c *worker.Config) { c.NATS.URL = proxy.URL })
 	client := n.Publisher(nil)
 	got := background(t, client, "POST", "/")

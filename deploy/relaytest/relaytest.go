@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/obo-relay/obo-relay/deploy/broker"
+	"github.com/obo-relay/obo-relay/deploy/hostile"
 	"github.com/obo-relay/obo-relay/deploy/natsconf"
 	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
@@ -167,6 +168,12 @@ func (n *Net) Connect(u User, opts ...nats.Option) *nats.Conn {
 	Must(n.tb, err)
 	n.tb.Cleanup(nc.Close)
 	return nc
+}
+
+// Door is where one end may enter the broker instead of at URL, to meet what whoever runs the broker does.
+func (n *Net) Door() *hostile.Door {
+	n.tb.Helper()
+	return hostile.Open(n.tb, n.URL)
 }
 
 // WorkerConfig is a working configuration of a worker.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/obo-relay/obo-relay/deploy/hostile"
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
@@ -354,7 +355,7 @@ func TestEarlyResponseToALargeUpload(t *testing.T) {
 }
 
 // cutEvery cuts the connections of the proxies in turn until stopped, each time after bytes have moved.
-func cutEvery(t *testing.T, every time.Duration, proxies ...*relaytest.Proxy) (stop func()) {
+func cutEvery(t *testing.T, every time.Duration, proxies ...*hostile.Door) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -394,7 +395,7 @@ func TestConnectionsCutUnderAStream(t *testing.T) {
 			}
 		}
 	}}
-	ofWorker, ofPublisher := n.Proxy(), n.Proxy()
+	ofWorker, ofPublisher := n.Door(), n.Door()
 	n.Worker(handler, func(c *worker.Config) { c.NATS.URL = ofWorker.URL })
 	client := n.Publisher(func(c *publisher.Config) { c.NATS.URL = ofPublisher.URL })
 	waitForWorkers(t, n, 1)
