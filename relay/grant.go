@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"crypto/ecdsa"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -182,13 +183,9 @@ func (o *Opener) Open(compact, app string, now time.Time) (*Grant, error) {
 	if key == nil {
 		return nil, fmt.Errorf("grant: sealed to key %s, which this process does not hold (it may have been made for another instance, or before a restart)", rkid)
 	}
-	jwe, err := jose.ParseEncryptedCompact(compact, []jose.KeyAlgorithm{jose.ECDH_ES}, []jose.ContentEncryption{jose.A256GCM})
+	inner, err := openJWE(compact, key.private)
 	if err != nil {
-		return nil, errors.New("grant: cannot be parsed")
-	}
-	inner, err := jwe.Decrypt(key.private)
-	if err != nil {
-		return nil, errors.New("grant: cannot be opened with the key it names")
+		return nil, err
 	}
 	var c GrantClaims
 	kid, err := o.Trust.verify(string(inner), GrantTypeName+"+jwt", RoleApp, app, &c)
@@ -206,6 +203,19 @@ func (o *Opener) Open(compact, app string, now time.Time) (*Grant, error) {
 		return nil, fmt.Errorf("grant of app %s: the token is opaque, and --opaque-tokens is not set", app)
 	}
 	return c.grant(token, kid, secret), nil
+}
+
+// openJWE returns the plaintext of a compact JWE whose form was checked.
+func openJWE(compact string, private *ecdsa.PrivateKey) ([]byte, error) {
+	jwe, err := jose.ParseEncryptedCompact(compact, []jose.KeyAlgorithm{jose.ECDH_ES}, []jose.ContentEncryption{jose.A256GCM})
+	if err != nil {
+		return nil, errors.New("grant: cannot be parsed")
+	}
+	inner, err := jwe.Decrypt(private)
+	if err != nil {
+		return nil, errors.New("grant: cannot be opened with the key it names")
+	}
+	return inner, nil
 }
 
 func (c *GrantClaims) check(app, service, rkid string, now time.Time) (secret []byte, token Token, err error) {

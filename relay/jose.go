@@ -37,9 +37,8 @@ func (id Identity) sign(typ string, claims any) (string, error) {
 // errUntrusted: the object is well formed, and signed by a key that is not bound to the name.
 var errUntrusted = errors.New("signed by a key that the trust file does not bind to that name")
 
-// verify checks a compact JWS and decodes its claims: strict form, exactly our header, a key that the trust document
-// binds to role and name. It returns the kid that the header names even when that key is not trusted, for diagnosis.
-func (t *Trust) verify(compact, typ string, role Role, name string, claims any) (kid string, err error) {
+// checkJWSForm refuses every spelling of a compact JWS but the one that sign makes, and returns the kid that it names.
+func checkJWSForm(compact, typ string) (kid string, err error) {
 	parts := strings.Split(compact, ".")
 	if len(parts) != 3 {
 		return "", errors.New("JWS: not three parts")
@@ -57,23 +56,41 @@ func (t *Trust) verify(compact, typ string, role Role, name string, claims any) 
 	if h.Alg != string(jose.EdDSA) || h.Typ != typ || !validKid(h.Kid) {
 		return "", errors.New("JWS header: alg, typ or kid is not what it must be")
 	}
-	var public ed25519.PublicKey
-	public, ok := t.key(role, name, h.Kid)
-	if !ok {
-		return h.Kid, errUntrusted
+	return h.Kid, nil
+}
+
+// verify checks a compact JWS and decodes its claims: strict form, exactly our header, a key that the trust document
+// binds to role and name. It returns the kid that the header names even when that key is not trusted, for diagnosis.
+func (t *Trust) verify(compact, typ string, role Role, name string, claims any) (kid string, err error) {
+	kid, err = checkJWSForm(compact, typ)
+	if err != nil {
+		return "", err
 	}
+	public, ok := t.key(role, name, kid)
+	if !ok {
+		return kid, errUntrusted
+	}
+	payload, err := verifyJWS(compact, public)
+	if err != nil {
+		return kid, err
+	}
+	if err := unmarshalStrict(payload, claims); err != nil {
+		return kid, errors.New("JWS claims: " + err.Error())
+	}
+	return kid, nil
+}
+
+// verifyJWS returns the payload of a compact JWS, whose form was checked, if the signature is right.
+func verifyJWS(compact string, public ed25519.PublicKey) ([]byte, error) {
 	jws, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil {
-		return h.Kid, errors.New("JWS: cannot be parsed")
+		return nil, errors.New("JWS: cannot be parsed")
 	}
 	payload, err := jws.Verify(public)
 	if err != nil {
-		return h.Kid, errors.New("JWS: the signature is wrong")
+		return nil, errors.New("JWS: the signature is wrong")
 	}
-	if err := unmarshalStrict(payload, claims); err != nil {
-		return h.Kid, errors.New("JWS claims: " + err.Error())
-	}
-	return h.Kid, nil
+	return payload, nil
 }
 
 // validKid reports whether s has the form of an RFC 7638 SHA-256 thumbprint.
