@@ -8,6 +8,7 @@ LDFLAGS   := -s -w -X github.com/obo-relay/obo-relay/relay.version=v$(VERSION)
 TOOL      := $(GO) tool -modfile=deploy/tools/go.mod
 COMMANDS  := ./publisher/cmd/obo-publisher ./worker/cmd/obo-worker ./deploy/cmd/obo-broker ./deploy/cmd/obo
 FUZZTIME  ?= 20s
+FUZZED    := relay publisher worker
 BENCHTIME ?= 9x
 
 .PHONY: help
@@ -36,11 +37,13 @@ race: ## every test under the race detector (needs a C compiler)
 	$(GO) test -race ./...
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME (20s)
-	@set -e; for p in $$($(GO) list ./...); do \
-	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
-	  done; done
+fuzz: ## each fuzz target for FUZZTIME (20s), one a processor
+	@mkdir -p .cache/fuzz
+	@for p in $(FUZZED); do $(GO) test -c -fuzz=. -o .cache/fuzz/$$p.test ./$$p || exit 1; done
+	@grep -o '^func Fuzz[A-Za-z0-9]*' $(FUZZED:%=%/*_test.go) | sed 's|/.*:func | |' | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 2 sh -c '\
+	  cd $$0 && if out=$$(../.cache/fuzz/$$0.test -test.run "^$$" -test.fuzz "^$$1$$" -test.fuzztime $(FUZZTIME) -test.parallel 1 \
+	    -test.fuzzcachedir $(CURDIR)/.cache/fuzz/corpus/$$0 2>&1); \
+	  then printf "%-10s%-24s%s\n" $$0 $$1 "$$(echo "$$out" | grep -o "execs: [0-9]*" | tail -1)"; else echo "$$0 $$1"; echo "$$out"; exit 1; fi'
 
 .PHONY: bench
 bench: ## the relay beside what it replaces, in one run, as ratios; draws deploy/assets/bench.svg

@@ -60,7 +60,7 @@ func (w *testWorker) announces(now time.Time) []byte {
 	return []byte(jws)
 }
 
-func trustOf(t *testing.T, services map[string]relay.Identity) *relay.Trust {
+func trustOf(t testing.TB, services map[string]relay.Identity) *relay.Trust {
 	t.Helper()
 	f := relay.TrustFile{Type: relay.TrustTypeName, Services: map[string]relay.JWKS{}}
 	for name, id := range services {

@@ -14,7 +14,7 @@ import (
 )
 
 // newTestSidecar is a sidecar whose transport never runs: what the guard lets through fails for want of NATS.
-func newTestSidecar(t *testing.T, change func(*SidecarConfig)) http.Handler {
+func newTestSidecar(t testing.TB, change func(*SidecarConfig)) http.Handler {
 	t.Helper()
 	transport, err := New(Config{
 		App: "ui", Identity: relay.NewIdentity(), Trust: trustOf(t, map[string]relay.Identity{"middleware": relay.NewIdentity()}),

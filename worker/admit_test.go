@@ -15,7 +15,7 @@ import (
 
 // sealer is an app that makes messages for an admission under test.
 type sealer struct {
-	t         *testing.T
+	t         testing.TB
 	admission *admission
 	keys      *keyring
 	app       relay.Identity
@@ -26,7 +26,7 @@ type sealer struct {
 	inbox     relay.ID
 }
 
-func newSealer(t *testing.T, change func(*Config)) *sealer {
+func newSealer(t testing.TB, change func(*Config)) *sealer {
 	t.Helper()
 	s := &sealer{t: t, app: relay.NewIdentity(), service: relay.NewIdentity(), clock: newSteppedClock(), instance: relay.NewInstance(), inbox: relay.NewID()}
 	trust, err := relay.TrustFile{
@@ -49,7 +49,7 @@ func newSealer(t *testing.T, change func(*Config)) *sealer {
 	return s
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -101,7 +101,7 @@ func testJWT(name string, expiry time.Time) string {
 	return "eyJhbGciOiJub25lIn0." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".c2lnbmF0dXJlLW9mLXRoaXMtdG9rZW4"
 }
 
-func testToken(t *testing.T, value string) relay.Token {
+func testToken(t testing.TB, value string) relay.Token {
 	t.Helper()
 	token, err := relay.NewToken(value)
 	if err != nil {
