@@ -113,6 +113,12 @@ type App struct {
 	// URL is the app's public base URL, where sign-in returns to. Set by
 	// [Front.Listen] and [Front.SetURL].
 	URL string
+	// CanUse names the principals that may use the app: user names, client ids,
+	// and the names of other apps, which stand for their service principals.
+	// Defaults to everybody.
+	CanUse []string
+	// Instances that run, as the Apps API tells it. Defaults to 1.
+	Instances int
 }
 
 var (
@@ -190,6 +196,9 @@ func (c Config) validate() error {
 			if !plainName.MatchString(s) {
 				add("app %q: scope %q is empty or has spaces", a.Name, s)
 			}
+		}
+		if a.Instances < 0 {
+			add("app %q: %d instances", a.Name, a.Instances)
 		}
 		if a.URL != "" {
 			if err := validBaseURL(a.URL); err != nil {

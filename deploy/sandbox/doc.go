@@ -48,9 +48,9 @@
 // It was written from public documentation, SDK source and users' reports, not
 // from the platform itself, and it is no authority on the platform:
 //
-//   - Of the REST API there are only SCIM Me, SQL statements, the OIDC token,
-//     discovery and key documents. No Unity Catalog, no permissions API, no
-//     accounts API.
+//   - Of the REST API there are only SCIM Me, SQL statements, one app by its
+//     name, the OIDC token, discovery and key documents. No Unity Catalog, no
+//     permissions API, no accounts API.
 //   - SQL is the few statements listed above, by their form. Any warehouse runs
 //     at once and never starts up. Whose statement it is decides who may ask for
 //     it; to others it does not exist (a guess). Results are generated on demand
@@ -63,7 +63,8 @@
 //     are compared by name: there is no hierarchy besides all-apis.
 //   - The wording of 401 answers varies on the platform, and some people report
 //     403 for an expired token. A [Fault] can play any such answer.
-//   - Every principal may use every app: there is no CAN_USE permission.
+//   - CAN_USE is a list in App.CanUse, which everybody is on by default. What
+//     is answered to those who are not is a guess.
 //   - Which headers the front proxy passes is an allow-list of ours: known is
 //     that Authorization and custom headers do not cross from app to app. The
 //     exact values of X-Forwarded-User and X-Forwarded-Preferred-Username are

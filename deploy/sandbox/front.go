@@ -105,11 +105,22 @@ func (f *Front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		f.signIn(rw, r)
 		return
 	}
+	if !f.mayUse(who) {
+		f.cfg.Log.Debug("refused", "app", f.app.Name, "principal", who.name, "path", r.URL.Path)
+		writePage(rw, http.StatusForbidden, page{
+			Title: "Not allowed", Message: fmt.Sprintf("%s has no permission to use app %s.", who.name, f.app.Name),
+		}, "")
+		return
+	}
 	f.cfg.Log.Debug("request", "app", f.app.Name, "principal", who.name, "method", r.Method, "path", r.URL.Path)
 	ctx := context.WithValue(r.Context(), callerKey{}, who)
-	if !isWebSocket(r) {
+	cut := f.cfg.CutAfter
+	if isWebSocket(r) {
+		cut = f.cfg.CutWebSocketsAfter
+	}
+	if cut > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.cfg.CutAfter, errCut)
+		ctx, cancel = context.WithTimeoutCause(ctx, cut, errCut)
 		defer cancel()
 	}
 	f.proxy.ServeHTTP(rw, r.WithContext(ctx))
@@ -118,7 +129,7 @@ func (f *Front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // caller tells who sent the request. A bearer goes before a cookie: no browser
 // sends one, so whoever does means it.
 func (f *Front) caller(r *http.Request) (caller, error) {
-	if token, ok := bearer(r); ok {
+	if token, ok := bearer(r); ok && (!f.cfg.BearerOnlyAPI || strings.HasPrefix(r.URL.Path, "/api/")) {
 		p, _, err := f.cfg.Workspace.authenticate(token)
 		if err != nil {
 			return caller{}, err
@@ -150,6 +161,8 @@ func (f *Front) caller(r *http.Request) (caller, error) {
 	}
 	return who, nil
 }
+
+func (f *Front) mayUse(who caller) bool { return f.cfg.Workspace.mayUse(f.app, who.principal) }
 
 // rewrite makes the request that the app sees.
 func (f *Front) rewrite(pr *httputil.ProxyRequest) {

@@ -30,6 +30,15 @@ type FrontConfig struct {
 	// far it has come; WebSockets live on. Defaults to 120 seconds.
 	CutAfter time.Duration
 
+	// CutWebSocketsAfter is the time after which a WebSocket is cut too.
+	// Defaults to never.
+	CutWebSocketsAfter time.Duration
+
+	// BearerOnlyAPI lets a bearer token in to paths under /api/ only, which is
+	// what the platform's documentation promises, and sends others to sign in.
+	// Defaults to false: to every path.
+	BearerOnlyAPI bool
+
 	// TokenLifetime of the person's token. Defaults to the workspace's.
 	TokenLifetime time.Duration
 
@@ -91,7 +100,7 @@ func (c FrontConfig) validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"CutAfter", c.CutAfter}, {"TokenLifetime", c.TokenLifetime},
+		{"CutAfter", c.CutAfter}, {"CutWebSocketsAfter", c.CutWebSocketsAfter}, {"TokenLifetime", c.TokenLifetime},
 		{"RefreshBefore", c.RefreshBefore}, {"SessionLifetime", c.SessionLifetime},
 	} {
 		if d.value < 0 {

@@ -57,6 +57,7 @@ func New(cfg Config) (*Workspace, error) {
 			a.ClientSecret = "sandbox" + rand.Text()
 		}
 		a.Scopes = userScopes(a.Scopes)
+		a.Instances = max(a.Instances, 1)
 		w.apps[a.Name] = a
 		w.directory.addServicePrincipal(ServicePrincipal{
 			ClientID: a.ClientID, Secret: a.ClientSecret, DisplayName: "app-" + a.Name,
@@ -70,6 +71,7 @@ func New(cfg Config) (*Workspace, error) {
 // scope, handler.
 func (w *Workspace) routes() {
 	w.api("GET /api/2.0/preview/scim/v2/Me", ScopeCurrentUserRead, w.me)
+	w.api("GET /api/2.0/apps/{name}", ScopeAllAPIs, w.getApp)
 	w.sqlRoutes()
 
 	w.mux.HandleFunc("POST /oidc/v1/token", w.token)
@@ -113,7 +115,7 @@ func (w *Workspace) App(name string) (App, bool) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	a, ok := w.apps[name]
-	a.Scopes = slices.Clone(a.Scopes)
+	a.Scopes, a.CanUse = slices.Clone(a.Scopes), slices.Clone(a.CanUse)
 	return a, ok
 }
 
