@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,19 +12,25 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
 
 // ConnectConfig says how to reach NATS. Publisher and worker connect in the same way.
 type ConnectConfig struct {
-	URL       string // one or more, separated by commas; nats, tls, ws and wss
+	URL       string // one or more, separated by commas; nats, tls, ws and wss. Or one broker app: app:NAME or https://HOST
 	Name      string // shown by nats server report connections
 	NKeySeed  string // seed of the NATS user (SU…)
 	CredsFile string // instead of NKeySeed: a JWT user's file
 	CAFile    string // certificate authority of the server, PEM; default: the system's
 	CertFile  string // client certificate and key for mutual TLS
 	KeyFile   string
-	TLSFirst  bool         // TLS before the first NATS byte (handshake_first)
-	Log       *slog.Logger // Defaults to none
+	TLSFirst  bool // TLS before the first NATS byte (handshake_first)
+
+	// Principal opens the front proxy of a broker app, and is used for nothing else.
+	Principal brokerapp.Principal
+
+	Log *slog.Logger // Defaults to none
 	// OnUp is called after each time the connection is made, first or again; OnDown after it broke. Default to nothing.
 	OnUp, OnDown func()
 	// OnDenied is called with the error text when the server denies a publish or subscription. Defaults to nothing.
@@ -39,6 +46,9 @@ func (c ConnectConfig) Format(s fmt.State, _ rune) {
 
 // redactURLs drops user, password and token from each URL of a list.
 func redactURLs(list string) string {
+	if strings.HasPrefix(list, "app:") && brokerapp.CheckAddress(list) == nil {
+		return list
+	}
 	parts := strings.Split(list, ",")
 	for i, p := range parts {
 		scheme, rest, ok := strings.Cut(p, "://")
@@ -76,8 +86,14 @@ func (c ConnectConfig) Validate() error {
 	if c.URL == "" {
 		faults = append(faults, errors.New("no NATS URL: set --nats or OBO_NATS, for example nats://127.0.0.1:4222"))
 	}
+	if brokerapp.Is(c.URL) {
+		faults = append(faults, c.validateApp())
+	}
 	for p := range strings.SplitSeq(c.URL, ",") {
 		p = strings.TrimSpace(p)
+		if brokerapp.Is(p) {
+			continue
+		}
 		if !strings.Contains(p, "://") {
 			p = "nats://" + p
 		}
@@ -101,24 +117,65 @@ func (c ConnectConfig) Validate() error {
 	return errors.Join(faults...)
 }
 
+// validateApp reports what is wrong with a way through a broker app.
+func (c ConnectConfig) validateApp() error {
+	faults := []error{brokerapp.CheckAddress(c.URL), c.Principal.Validate()}
+	if strings.Contains(c.URL, ",") {
+		faults[0] = errors.New("a broker app must be the only NATS server: there is one of it")
+	}
+	if c.CertFile != "" || c.TLSFirst {
+		faults = append(faults, errors.New("a broker app is reached through the platform's proxy, which ends TLS: leave out the client certificate and TLS first"))
+	}
+	return errors.Join(faults...)
+}
+
 // Connect starts a connection and returns at once, also when no server can be reached yet: it keeps trying, with backoff
 // and jitter, until closed. Publishes while it is away fail instead of being sent later (PROTOCOL.md §4).
 func Connect(c ConnectConfig) (*nats.Conn, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	opts, err := c.withDefaults().options()
+	c = c.withDefaults()
+	url, door := c.URL, (*brokerapp.Door)(nil)
+	if brokerapp.Is(c.URL) {
+		var err error
+		if door, err = c.door(); err != nil {
+			return nil, fmt.Errorf("NATS %s: %w", redactURLs(c.URL), err)
+		}
+		url = "nats://" + door.Name() // for people: it is the door that is dialed
+	}
+	opts, err := c.options(door)
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(c.URL, opts...)
+	watched, end := context.WithCancel(context.Background())
+	nc, err := nats.Connect(url, append(opts, nats.ClosedHandler(func(*nats.Conn) { end() }))...)
 	if err != nil {
+		end()
 		return nil, fmt.Errorf("NATS %s: %w", redactURLs(c.URL), err)
+	}
+	if door != nil {
+		go door.Watch(watched, nc.ConnectedServerId)
 	}
 	return nc, nil
 }
 
-func (c ConnectConfig) options() ([]nats.Option, error) {
+// door is the way to a broker app.
+func (c ConnectConfig) door() (*brokerapp.Door, error) {
+	client, err := brokerapp.NewClient(c.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := c.Principal.Tokens(client)
+	if err != nil {
+		return nil, err
+	}
+	return brokerapp.New(brokerapp.Config{
+		Address: c.URL, Workspace: c.Principal.Workspace, Tokens: tokens, CAFile: c.CAFile, Log: c.Log,
+	})
+}
+
+func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 	up := func(nc *nats.Conn) {
 		c.Log.Info("connected to NATS", "url", redactURLs(nc.ConnectedUrl()), "server", nc.ConnectedServerName(), "max_payload", nc.MaxPayload())
 		if nc.MaxPayload() < MinMaxPayload {
@@ -162,11 +219,14 @@ func (c ConnectConfig) options() ([]nats.Option, error) {
 			}
 		}),
 	}
-	return c.secure(opts)
+	if door != nil {
+		opts = append(opts, nats.SetCustomDialer(brokerapp.Dialer{Door: door}), nats.SkipHostLookup(), nats.IgnoreDiscoveredServers())
+	}
+	return c.secure(opts, door != nil)
 }
 
 // secure adds who we are and whom we believe.
-func (c ConnectConfig) secure(opts []nats.Option) ([]nats.Option, error) {
+func (c ConnectConfig) secure(opts []nats.Option, proxied bool) ([]nats.Option, error) {
 	if c.NKeySeed != "" {
 		kp, err := nkeys.FromSeed([]byte(c.NKeySeed))
 		if err != nil {
@@ -181,7 +241,7 @@ func (c ConnectConfig) secure(opts []nats.Option) ([]nats.Option, error) {
 	if c.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(c.CredsFile))
 	}
-	if c.CAFile != "" {
+	if c.CAFile != "" && !proxied { // the door has it
 		opts = append(opts, nats.RootCAs(c.CAFile))
 	}
 	if c.CertFile != "" {

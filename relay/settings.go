@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nkeys"
+
+	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
 
 // Settings are the flags that both sides share. The commands embed it and fill it with kong, whose tags the fields bear;
@@ -29,7 +31,7 @@ type Settings struct {
 
 // NATSSettings are the flags that say how to reach NATS.
 type NATSSettings struct {
-	NATS            string `name:"nats" placeholder:"URL" help:"NATS server: nats, tls, ws or wss; several with commas between."`
+	NATS            string `name:"nats" placeholder:"URL" help:"NATS server: nats, tls, ws or wss, several with commas between; or a broker app: app:NAME, or https and its host."`
 	NKeyFile        string `name:"nkey-file" placeholder:"FILE" help:"Seed of the NATS user, readable by its owner only."`
 	NKey            string `name:"nkey" placeholder:"SEED" help:"The seed itself: meant for the environment."`
 	CredsFile       string `name:"creds-file" placeholder:"FILE" help:"Credentials of a NATS user with a JWT, instead of the nkey."`
@@ -38,6 +40,10 @@ type NATSSettings struct {
 	NATSCertFile    string `name:"nats-cert-file" placeholder:"FILE" help:"Client certificate for mutual TLS with NATS, PEM."`
 	NATSCertKeyFile string `name:"nats-cert-key-file" placeholder:"FILE" help:"Private key of that certificate, PEM, readable by its owner only."`
 	NATSTLSFirst    bool   `name:"nats-tls-first" help:"Begin with the TLS handshake, as a server with handshake_first expects."`
+
+	NATSWorkspace    string `name:"nats-workspace" env:"OBO_NATS_WORKSPACE,DATABRICKS_HOST" placeholder:"URL" help:"Workspace of a broker app."`
+	NATSClientID     string `name:"nats-client-id" env:"OBO_NATS_CLIENT_ID,DATABRICKS_CLIENT_ID" placeholder:"ID" help:"Service principal that opens the broker app's front proxy; it does nothing else."`
+	NATSClientSecret string `name:"nats-client-secret" env:"OBO_NATS_CLIENT_SECRET,DATABRICKS_CLIENT_SECRET" placeholder:"SECRET" help:"Its OAuth secret: meant for the environment."`
 }
 
 // LogSettings are the flags of a command's log.
@@ -223,7 +229,12 @@ func (s *NATSSettings) connect(l *loader) (ConnectConfig, string) {
 		c.URL = firstOf(c.URL, l.kit.NATS)
 		prefix = firstOf(prefix, l.kit.SubjectPrefix)
 	}
-	if c.URL != "" {
+	if brokerapp.Is(c.URL) {
+		c.Principal = brokerapp.Principal{Workspace: s.NATSWorkspace, ClientID: s.NATSClientID, Secret: s.NATSClientSecret}
+		if err := (ConnectConfig{URL: c.URL, Principal: c.Principal, CertFile: s.NATSCertFile, TLSFirst: s.NATSTLSFirst}).validateApp(); err != nil {
+			l.fault("nats", "%w", err)
+		}
+	} else if c.URL != "" {
 		if err := (ConnectConfig{URL: c.URL}).Validate(); err != nil {
 			l.fault("nats", "%w: want for example nats://127.0.0.1:4222", err)
 		}

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
 
 const (
@@ -23,7 +27,9 @@ type Broker struct {
 	opts    *server.Options
 	started atomic.Bool
 	ready   chan struct{}
-	server  *server.Server // set before ready is closed
+	server  *server.Server // set before ready is closed, as are begun and app
+	begun   time.Time
+	app     *appServer // with Config.App
 	failed  chan error
 }
 
@@ -51,6 +57,14 @@ func (b *Broker) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	var listener net.Listener
+	if b.cfg.App != nil {
+		var err error
+		if listener, err = b.listenApp(); err != nil {
+			return err
+		}
+		defer listener.Close()
+	}
 	srv, err := server.NewServer(b.opts)
 	if err != nil {
 		return b.cfg.fault(err)
@@ -61,16 +75,20 @@ func (b *Broker) Run(ctx context.Context) error {
 		srv.WaitForShutdown()
 		return err
 	}
-	b.server = srv
+	b.server, b.begun = srv, time.Now()
+	served := make(chan error, 1)
+	if listener != nil {
+		b.app = b.newAppServer(listener)
+		go func() { served <- b.app.serve() }()
+	}
 	close(b.ready)
 	select {
 	case <-ctx.Done():
-		b.stop(srv)
-		return nil
-	case err := <-b.failed:
-		b.stop(srv)
-		return err
+	case err = <-b.failed:
+	case err = <-served:
 	}
+	b.stop(srv)
+	return err
 }
 
 // start returns when every listener serves, or with the reason why one does not.
@@ -93,6 +111,9 @@ func (b *Broker) stop(srv *server.Server) {
 	srv.LameDuckShutdown()
 	srv.Shutdown()
 	srv.WaitForShutdown()
+	if b.app != nil {
+		b.app.close()
+	}
 }
 
 // Ready is closed when the broker serves. It stays open if Run fails before that.
@@ -107,11 +128,27 @@ func (b *Broker) ClientURL() string {
 	return b.server.ClientURL()
 }
 
+// LocalURL is where a client in the same container connects, as the configuration says it; empty if that has TLS or takes a
+// free port.
+func (b *Broker) LocalURL() string {
+	if b.opts.TLSConfig != nil || b.opts.Port <= 0 {
+		return ""
+	}
+	host := b.opts.Host
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "nats://" + net.JoinHostPort(host, strconv.Itoa(b.opts.Port))
+}
+
 // WebSocketURL is where NATS clients connect over WebSocket, for example ws://127.0.0.1:8000. It is empty without
 // such a listener and before Ready.
 func (b *Broker) WebSocketURL() string {
 	if !b.isReady() || b.opts.Websocket.Port == 0 {
 		return ""
+	}
+	if b.app != nil {
+		return "ws://" + b.app.listener.Addr().String() + brokerapp.Path
 	}
 	return b.server.WebsocketURL()
 }

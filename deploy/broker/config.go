@@ -18,6 +18,9 @@ type Config struct {
 	// WebSocketPort replaces the port of the configured websocket block; -1 takes a free one. Defaults to the
 	// configuration's.
 	WebSocketPort int
+	// App serves the broker as an app of a platform. NATS over WebSocket is there then, and nowhere else. Defaults to
+	// none.
+	App *App
 	// MonitorPort serves nats-server's monitoring pages (/varz, /connz, /healthz) over HTTP, on loopback unless the
 	// configuration names a host; -1 takes a free one. The pages have no access control. Defaults to the
 	// configuration's.
@@ -37,6 +40,10 @@ func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.App != nil {
+		app := c.App.withDefaults()
+		c.App = &app
+	}
 	return c
 }
 
@@ -53,6 +60,9 @@ func (c Config) validate() error {
 		if p.port < -1 || p.port > 65535 {
 			list = append(list, fmt.Errorf("broker: %s %d: want 1 to 65535, or -1 for a free one", p.field, p.port))
 		}
+	}
+	if c.App != nil && c.WebSocketPort != 0 {
+		list = append(list, errors.New("broker: WebSocketPort beside App: the app's port is where WebSockets go"))
 	}
 	if c.DrainTimeout < 0 {
 		list = append(list, fmt.Errorf("broker: DrainTimeout %v: want a positive duration", c.DrainTimeout))

@@ -78,6 +78,9 @@ func (c Config) replacePorts(opts *server.Options) error {
 		}
 		opts.Websocket.Port = c.WebSocketPort
 	}
+	if c.App != nil {
+		opts.Websocket = websocketOptions()
+	}
 	if c.MonitorPort != 0 {
 		opts.HTTPPort = c.MonitorPort
 		if opts.HTTPHost == "" {

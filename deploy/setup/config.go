@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
 
 // Config says what a relay consists of. On a directory that has been set up before it is added to what is there: apps and
@@ -126,6 +127,10 @@ func (c Config) withDefaults() Config {
 	if err != nil {
 		return c // validate reports it
 	}
+	if brokerapp.Is(c.NATSURL) { // it takes the app's port for WebSockets, and is reached there only
+		c.Listen = cmp.Or(c.Listen, "127.0.0.1:4222")
+		return c.withPaths()
+	}
 	host := "0.0.0.0"
 	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
 		host = "127.0.0.1"
@@ -140,6 +145,11 @@ func (c Config) withDefaults() Config {
 	default:
 		c.Listen = cmp.Or(c.Listen, net.JoinHostPort(host, cmp.Or(u.Port(), "4222")))
 	}
+	return c.withPaths()
+}
+
+// withPaths makes paths absolute: the server may be started elsewhere.
+func (c Config) withPaths() Config {
 	for _, file := range []*string{&c.TLSCertFile, &c.TLSKeyFile, &c.CAFile} {
 		if abs, err := filepath.Abs(*file); err == nil && *file != "" {
 			*file = abs
@@ -184,12 +194,19 @@ func (c Config) validate() error {
 	}
 	u, err := url.Parse(c.NATSURL)
 	switch {
+	case brokerapp.Is(c.NATSURL):
+		if err := brokerapp.CheckAddress(c.NATSURL); err != nil {
+			fault("the NATS server: %w", err)
+		}
+		if c.TLSCertFile != "" || c.WebSocket != "" {
+			fault("a broker app has the platform's proxy in front, which ends TLS and passes WebSockets on: leave out the certificate and the WebSocket's address")
+		}
 	case err != nil || u.Host == "" || strings.Contains(c.NATSURL, ","):
 		fault("the NATS URL is not one URL: want for example nats://127.0.0.1:4222")
 	case u.User != nil:
 		fault("the NATS URL holds a user name or password: the kits hold keys instead, leave it out")
 	case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
-		fault("the NATS URL has scheme %q: want nats, tls, ws or wss", u.Scheme)
+		fault("the NATS URL has scheme %q: want nats, tls, ws or wss, or app:NAME", u.Scheme)
 	case u.Scheme == "tls" && c.TLSCertFile == "":
 		fault("a tls URL needs the server's certificate and its key")
 	}
@@ -220,9 +237,9 @@ func (c Config) path(parts ...string) string {
 }
 
 // CLIURL is the server's for the nats CLI, which cannot pass a proxy that wants headers: beside a WebSocket for the sides
-// it uses the plain listener.
+// it uses the plain listener, or where obo tunnel listens.
 func (c Config) CLIURL() string {
-	if !strings.HasPrefix(c.NATSURL, "ws") {
+	if !strings.HasPrefix(c.NATSURL, "ws") && !brokerapp.Is(c.NATSURL) {
 		return c.NATSURL
 	}
 	if c.TLSCertFile != "" {

@@ -25,7 +25,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	if readable != nil {
 		log.Warn("other processes of this user can read the secrets of this one", "error", readable)
 	}
+	app, err := f.app()
+	if err != nil {
+		return 1, err
+	}
 	b, err := broker.New(broker.Config{
+		App:           app,
 		ConfigFile:    f.Config,
 		Port:          f.Port,
 		WebSocketPort: f.WebsocketPort,
@@ -39,7 +44,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	if words == nil {
 		return 0, serve(ctx, b, stdout, log)
 	}
-	cfg := child.Config{Words: words, Env: child.Environ(os.Environ(), words, nil), Log: log, KeepHangup: true}
+	cfg := child.Config{Words: words, Env: child.Environ(os.Environ(), words, childVariables(b, app, os.Getenv)), Log: log, KeepHangup: true}
 	return child.RunClient(ctx, cfg, b.Ready(), func(ctx context.Context) error {
 		return serve(ctx, b, stderr, log) // standard output is the client's
 	})
