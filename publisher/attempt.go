@@ -28,8 +28,10 @@ type attempt struct {
 	t       *Transport
 	call    *call
 	where   candidate
+	grant   *madeGrant
 	stream  *relay.Stream
 	subject string
+	refers  atomic.Bool // to a grant that was not sent with it
 	hinted  atomic.Bool
 	sent    atomic.Int64 // messages published
 	heard   atomic.Int64 // frames of the worker that opened
@@ -68,12 +70,12 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 	if most := where.said.MaxBody; most > 0 && c.head.Length > most {
 		return nil, relay.Errorf(relay.CodeBodyTooLarge, "the body has %d bytes, the service takes at most %d", c.head.Length, most)
 	}
-	grant, compact, err := t.grants.get(c.token, c.tag, where.said)
+	grant, err := t.grants.get(c.token, c.tag, where.said)
 	if err != nil {
 		return nil, relay.AsError(err)
 	}
 	id := relay.NewID()
-	a := &attempt{t: t, call: c, where: where, release: release, resent: t.cfg.Now(), subject: t.subjects.Request(c.service, where.id, t.cfg.App)}
+	a := &attempt{t: t, call: c, where: where, grant: grant, release: release, resent: t.cfg.Now(), subject: t.subjects.Request(c.service, where.id, t.cfg.App)}
 	head := c.head
 	head.Subject, head.Reply = a.subject, t.subjects.Reply(t.cfg.App, t.inbox, id)
 	head.IssuedAt = t.cfg.Now().UnixMilli()
@@ -82,10 +84,14 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 		return nil, relay.AsError(err)
 	}
 	a.stream = relay.NewStream(context.Background(), relay.StreamConfig{
-		Role: relay.RoleApp, ID: id, Grant: grant, Limit: relay.FrameLimit(t.nc.MaxPayload()), Budget: t.budget, Now: t.cfg.Now,
+		Role: relay.RoleApp, ID: id, Grant: grant.Grant, Limit: relay.FrameLimit(t.nc.MaxPayload()), Budget: t.budget, Now: t.cfg.Now,
 		Publish: a.publisher(t.subjects.Control(c.service, where.id, t.cfg.App, id), head.Reply, t.cfg.Hints.Request(id, &head)),
 	})
-	a.stream.SetGrant(compact)
+	a.stream.SetGrant(grant.compact)
+	if grant.known.Load() {
+		a.refers.Store(true)
+		a.stream.ReferToGrant(grant.hash)
+	}
 	if !t.enter(id, a) {
 		a.stream.Close()
 		return nil, relay.NewError(relay.CodePublisherDraining, "the publisher is stopping")
@@ -182,6 +188,9 @@ func (a *attempt) reply() (*http.Response, *failure) {
 		if err != nil {
 			return nil, a.broken(err)
 		}
+		if !a.grant.known.Load() {
+			a.grant.known.Store(true)
+		}
 		head, err := relay.DecodeReplyHead(frame.JSON)
 		if err != nil {
 			return nil, a.broken(relay.Wrap(relay.CodeStreamBroken, err, "the reply's head"))
@@ -233,6 +242,17 @@ func (a *attempt) inform(head *relay.ReplyHead) {
 			a.stream.Fail(relay.Wrap(relay.CodeCanceled, err, "the caller refused an informational reply"))
 		}
 	}
+}
+
+// grantUnknown sends the request again, with the grant that it only referred to. Whoever asks for it need not be the worker:
+// it gets nothing that would not have been sent at first, and only once.
+func (a *attempt) grantUnknown() bool {
+	if !a.refers.CompareAndSwap(true, false) {
+		return false
+	}
+	a.grant.known.Store(false)
+	go a.stream.Resend()
+	return true
 }
 
 // hint takes in what somebody who could not prove to be the worker says: an unsealed refusal, or a 503 as

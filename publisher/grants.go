@@ -35,9 +35,16 @@ type grantKey struct {
 }
 
 type grantEntry struct {
-	mu      sync.Mutex // one caller makes it, the others wait
-	grant   *relay.Grant
+	mu   sync.Mutex // one caller makes it, the others wait
+	made *madeGrant
+}
+
+// madeGrant is a grant with what a request carries of it.
+type madeGrant struct {
+	*relay.Grant
 	compact []byte
+	hash    relay.GrantHash
+	known   atomic.Bool // the worker has answered under it, so it need not be sent again
 }
 
 func newGrants(c Config) (*grants, error) {
@@ -70,8 +77,8 @@ func (g *grants) tag(raw string) tag {
 	return sha256.Sum256(keyed)
 }
 
-// get returns a grant of the token for the announced key, and its sealed form.
-func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*relay.Grant, []byte, error) {
+// get returns a grant of the token for the announced key.
+func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*madeGrant, error) {
 	key := grantKey{t, a.Kid}
 	entry, ok := g.cache.Get(key)
 	if !ok {
@@ -83,16 +90,16 @@ func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*relay.Gr
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
 	now := g.now()
-	if entry.grant != nil && entry.grant.Expiry.Sub(now) > min(grantMargin, lifeLeft(token, now)/2) {
-		return entry.grant, entry.compact, nil
+	if entry.made != nil && entry.made.Expiry.Sub(now) > min(grantMargin, lifeLeft(token, now)/2) {
+		return entry.made, nil
 	}
 	grant, compact, err := relay.SealGrant(g.identity, g.app, a, token, now)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	g.sealed.Add(1)
-	entry.grant, entry.compact = grant, []byte(compact)
-	return grant, entry.compact, nil
+	entry.made = &madeGrant{Grant: grant, compact: []byte(compact), hash: relay.HashGrant([]byte(compact))}
+	return entry.made, nil
 }
 
 // lifeLeft keeps a token in its last seconds from making a grant for every request.

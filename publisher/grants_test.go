@@ -36,11 +36,14 @@ func mustGrant(t *testing.T, g *grants, raw string, a *relay.Announcement) (*rel
 	if err != nil {
 		t.Fatal(err)
 	}
-	grant, compact, err := g.get(token, tag, a)
+	made, err := g.get(token, tag, a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return grant, string(compact)
+	if made.hash != relay.HashGrant(made.compact) {
+		t.Error("the hash is of something else")
+	}
+	return made.Grant, string(made.compact)
 }
 
 // One grant for each token and instance key, until shortly before it runs out.
@@ -107,7 +110,7 @@ func TestGrantsOfAShortToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := g.get(token, tag, a); !errors.Is(err, relay.CodeTokenExpired) {
+	if _, err := g.get(token, tag, a); !errors.Is(err, relay.CodeTokenExpired) {
 		t.Errorf("a grant of an expired token: %v", err)
 	}
 }
@@ -136,7 +139,7 @@ func TestGrantsOfAnExpiredKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, _, err := g.get(token, tag, a); !errors.Is(err, relay.CodeNoWorker) {
+		if _, err := g.get(token, tag, a); !errors.Is(err, relay.CodeNoWorker) {
 			t.Error(err)
 		}
 	}
@@ -153,13 +156,14 @@ func TestGrantsAreMadeOnce(t *testing.T) {
 	for range 50 {
 		wg.Go(func() {
 			token, tag, _ := g.token(raw)
-			_, compact, err := g.get(token, tag, a)
+			made, err := g.get(token, tag, a)
 			if err != nil {
 				t.Error(err)
+				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			seen[string(compact)] = true
+			seen[string(made.compact)] = true
 		})
 	}
 	wg.Wait()

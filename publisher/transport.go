@@ -191,7 +191,9 @@ func (t *Transport) receive(m *nats.Msg) {
 		return
 	}
 	if code, ok := relay.ParseUnsealedRefusal(m.Data); ok {
-		a.hint(code)
+		if code != relay.CodeGrantUnknown || !a.grantUnknown() {
+			a.hint(code)
+		}
 		return
 	}
 	if a.stream.Deliver(m.Data) == nil { // what does not open changes nothing

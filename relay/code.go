@@ -55,6 +55,7 @@ const (
 	CodeHandlerFailed      Code = "handler_failed"
 	CodeRefused            Code = "refused"
 	CodeReplayFull         Code = "replay_full"
+	CodeGrantUnknown       Code = "grant_unknown"
 	CodeRefusedUnverified  Code = "refused_unverified"
 	CodeOutcomeUnknown     Code = "outcome_unknown"
 	CodeStreamBroken       Code = "stream_broken"
@@ -110,6 +111,7 @@ var codes = []CodeInfo{
 	{CodeHandlerFailed, 500, Unknown, false, "The handler failed", "Look at the worker's log for the request id"},
 	{CodeRefused, 502, Unknown, false, "The worker refused the message", "Look at the worker's log for the request id"},
 	{CodeReplayFull, 503, Unknown, false, "The worker's replay cache is full", "Try again in a minute, or start more workers"},
+	{CodeGrantUnknown, 502, Unknown, false, "The worker does not keep the grant", "Nothing: the publisher sends it again by itself"},
 	{CodeRefusedUnverified, 502, Unknown, false, "Refused, by someone who could not prove to be the worker", "Look for the request id in the worker's log. Likely causes: the worker's trust file lacks this app's key, it has just restarted, or the clocks differ"},
 	{CodeOutcomeUnknown, 504, Unknown, false, "The worker fell silent", "The request may have been executed: check before you repeat it, or send an Idempotency-Key"},
 	{CodeStreamBroken, 502, Unknown, false, "The stream broke off", "Try again if the request is safe to repeat"},

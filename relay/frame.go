@@ -174,7 +174,7 @@ func ParseUnsealedRefusal(b []byte) (Code, bool) {
 		return "", false
 	}
 	switch code := Code(b[1:]); code {
-	case CodeClockSkew, CodeReplayFull:
+	case CodeClockSkew, CodeReplayFull, CodeGrantUnknown:
 		return code, true
 	}
 	return CodeRefused, true

@@ -25,7 +25,8 @@ type sender struct {
 	kept   []keptFrame
 	acked  int64 // body bytes in data frames that were acknowledged and are no longer kept
 	ended  bool
-	grant  []byte // a publisher's, for its frame 0
+	grant  []byte     // a publisher's, in front of its frame 0
+	known  *GrantHash // in its place when frame 0 is first sent
 
 	peerAck   atomic.Uint64 // next ordered seq the peer expects
 	peerLimit atomic.Int64  // body bytes the peer has room for, in sum
@@ -63,10 +64,9 @@ func (o *sender) init(s *Stream) {
 func (o *sender) start(t FrameType, seq uint64, size int) (b []byte, room int) {
 	switch {
 	case seq == 0 && o.s.cfg.Role == RoleApp:
-		room = 2 + len(o.grant)
+		room = grantRoom(o.grant, o.known)
 		b = newFrame(room, t, seq, size)
-		binary.BigEndian.PutUint16(b, uint16(len(o.grant)))
-		copy(b[2:], o.grant)
+		putGrant(b, o.grant, o.known)
 	case o.salt != nil:
 		room = 1 + saltSize
 		b = newFrame(room, t, seq, size)
@@ -187,7 +187,12 @@ func (o *sender) resend() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.trim()
-	for _, f := range o.kept {
+	for i := range o.kept {
+		f := &o.kept[i]
+		if f.seq == 0 && o.known != nil { // whoever did not take it may not know the grant
+			f.payload = withGrant(f.payload, o.grant)
+			o.known = nil
+		}
 		if err := o.s.cfg.Publish(f.payload, f.t, f.status); err != nil {
 			return // away again: the next reconnect or request resumes
 		}
@@ -212,6 +217,10 @@ func raise[T int64 | uint64, A interface {
 
 // SetGrant gives a publisher's stream the sealed grant that goes in front of frame 0. It is only read.
 func (s *Stream) SetGrant(compact []byte) { s.out.grant = compact }
+
+// ReferToGrant has frame 0 first sent with the grant's hash in place of the grant, for a worker that has opened it before.
+// When it is sent again the grant goes with it.
+func (s *Stream) ReferToGrant(h GrantHash) { s.out.known = &h }
 
 // SendHead sends the head (from EncodeHead) with the first bytes of the body; whole says that the body ends here. The
 // body part may have at most HeadRoom bytes. For a publisher's stream an error means that nothing was published.

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"encoding/binary"
 	"errors"
 	"runtime"
 	"sync/atomic"
@@ -23,14 +22,14 @@ type admission struct {
 	clock   *clockGuard
 	now     func() time.Time
 	trust   atomic.Pointer[relay.Trust]
-	grants  *lru.Cache[grantTail, *openedGrant]
+	grants  *lru.Cache[relay.GrantHash, *relay.Grant]
 	opening singleflight.Group // one signature check for many requests under one new grant
 	dear    chan struct{}      // bounds public-key work to the number of processors
 	opened  atomic.Uint64      // grants opened
 }
 
 func newAdmission(c Config, keys *keyring) (*admission, error) {
-	grants, err := lru.New[grantTail, *openedGrant](c.GrantCache)
+	grants, err := lru.New[relay.GrantHash, *relay.Grant](c.GrantCache)
 	if err != nil {
 		return nil, err
 	}
@@ -40,14 +39,6 @@ func newAdmission(c Config, keys *keyring) (*admission, error) {
 	}
 	a.trust.Store(c.Trust)
 	return a, nil
-}
-
-// grantTail finds a kept grant: the last bytes of a sealed one, its GCM tag among them. A hit also compares all of it.
-type grantTail [64]byte
-
-type openedGrant struct {
-	*relay.Grant
-	compact string // the exact bytes received
 }
 
 // setTrust puts another trust file in force and forgets every grant opened under the old one.
@@ -84,12 +75,15 @@ type admitted struct {
 
 // admit opens one message on a req subject. Its error may be answered unsealed with its code, and is for the log.
 func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *relay.Error) {
-	sealed, frame, err := splitRequest(m.Data)
+	sealed, hash, frame, err := relay.SplitRequest(m.Data)
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "message")
 	}
 	now := a.now()
-	grant, err := a.grant(sealed, from.App, now)
+	grant, err := a.grant(sealed, hash, from.App, now)
+	if errors.Is(err, relay.CodeGrantUnknown) {
+		return nil, relay.AsError(err)
+	}
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "refused before it was opened")
 	}
@@ -122,41 +116,30 @@ func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *r
 	return out, nil
 }
 
-// splitRequest parts a req payload into grant and frame.
-func splitRequest(b []byte) (grant, frame []byte, err error) {
-	if len(b) < 2 {
-		return nil, nil, errors.New("too short")
-	}
-	n := int(binary.BigEndian.Uint16(b))
-	if n < len(grantTail{}) || n > relay.MaxGrant || len(b) < 2+n {
-		return nil, nil, errors.New("the grant's length does not fit")
-	}
-	return b[2 : 2+n], b[2+n:], nil
-}
-
-// grant returns the opened grant, from the cache if it still holds.
-func (a *admission) grant(sealed []byte, app string, now time.Time) (*relay.Grant, error) {
+// grant returns the opened grant, from the cache if it still holds. sealed is nil where a request only refers to it.
+func (a *admission) grant(sealed []byte, hash relay.GrantHash, app string, now time.Time) (*relay.Grant, error) {
 	opener := relay.Opener{Service: a.service, Trust: a.trust.Load(), Key: a.keys.get, Opaque: a.opaque}
-	tail := grantTail(sealed[len(sealed)-len(grantTail{}):])
-	if g, ok := a.grants.Get(tail); ok && g.compact == string(sealed) {
-		if err := opener.Usable(g.Grant, app, now); err != nil {
-			a.grants.Remove(tail)
+	if g, ok := a.grants.Get(hash); ok {
+		if err := opener.Usable(g, app, now); err != nil {
+			a.grants.Remove(hash)
 			return nil, err
 		}
-		return g.Grant, nil
+		return g, nil
 	}
-	compact := string(sealed)
-	g, err, _ := a.opening.Do(app+" "+compact, func() (any, error) {
+	if sealed == nil {
+		return nil, relay.NewError(relay.CodeGrantUnknown, "the request refers to a grant that is not kept here")
+	}
+	g, err, _ := a.opening.Do(app+" "+string(hash[:]), func() (any, error) {
 		a.dear <- struct{}{}
 		defer func() { <-a.dear }()
-		g, err := opener.Open(compact, app, now)
+		g, err := opener.Open(string(sealed), app, now)
 		if err != nil {
 			return nil, err
 		}
 		a.opened.Add(1)
-		a.grants.Add(tail, &openedGrant{g, compact})
+		a.grants.Add(hash, g)
 		if a.trust.Load() != opener.Trust { // replaced meanwhile: what was opened under the old one must not stay
-			a.grants.Remove(tail)
+			a.grants.Remove(hash)
 		}
 		return g, nil
 	})

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -246,18 +247,58 @@ func TestKeptGrants(t *testing.T) {
 	}
 }
 
-// Two grants with the same tail are told apart by all their bytes.
-func TestKeptGrantIsComparedWhole(t *testing.T) {
+// reference turns a message into one that only refers to its grant.
+func reference(m *nats.Msg) *nats.Msg {
+	sealed, hash, frame, _ := relay.SplitRequest(m.Data)
+	if sealed == nil {
+		return m
+	}
+	return &nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: slices.Concat([]byte{0, 0}, hash[:], frame)}
+}
+
+// A request may refer to a grant that is kept, and to no other. What is kept is found by all bytes of the grant.
+func TestGrantByReference(t *testing.T) {
 	s := newSealer(t, nil)
 	grant, compact := s.grant()
+	if _, err := s.admit(reference(s.message(grant, compact, nil))); !errors.Is(err, relay.CodeGrantUnknown) {
+		t.Errorf("a grant that nobody sent: %v", err)
+	}
 	m := s.message(grant, compact, nil)
 	if _, err := s.admit(m); err != nil {
 		t.Fatal(err)
 	}
+	if a, err := s.admit(reference(s.message(grant, compact, nil))); err != nil || a.grant.Token.Reveal() != grant.Token.Reveal() {
+		t.Errorf("by reference: %v", err)
+	}
+	for name, change := range map[string]func(*nats.Msg){
+		"the same request again, by reference": func(*nats.Msg) {},
+		"another hash":                         func(m *nats.Msg) { m.Data[2] ^= 1 },
+		"half a hash":                          func(m *nats.Msg) { m.Data = m.Data[:18] },
+		"no frame":                             func(m *nats.Msg) { m.Data = m.Data[:34] },
+		"another app's subject": func(m *nats.Msg) {
+			m.Subject, m.Reply = s.subjects.Request("middleware", s.instance, "batch"), s.subjects.Reply("batch", s.inbox, s.subjects.Parse(m.Reply).ID)
+		},
+	} {
+		m := reference(m)
+		change(m)
+		if _, err := s.admit(m); err == nil {
+			t.Errorf("%s: admitted", name)
+		}
+	}
+	other, otherCompact := s.grant()
+	mixed := s.message(other, otherCompact, nil)
+	copy(mixed.Data[2:], compact)
+	if _, err := s.admit(mixed); err == nil {
+		t.Error("a frame of one grant passed with another")
+	}
 	forged := s.message(grant, compact, nil)
 	forged.Data[2+200] ^= 1
 	if _, err := s.admit(forged); err == nil {
-		t.Error("a grant with a known tail passed")
+		t.Error("an altered grant passed for the one that is kept")
+	}
+	must(t, s.keys.reset())
+	if _, err := s.admit(reference(s.message(grant, compact, nil))); err == nil || errors.Is(err, relay.CodeGrantUnknown) {
+		t.Errorf("a kept grant of a key that is gone: %v", err)
 	}
 }
 

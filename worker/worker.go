@@ -200,7 +200,7 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 func (w *Worker) refuseUnsealed(subject, app string, id relay.ID, e *relay.Error) {
 	defer w.stats.dropped.Add(1) // when it is counted the answer is out
 	w.stats.refusedUnsealed(e.Code)
-	if w.refusals.Allow() {
+	if e.Code != relay.CodeGrantUnknown && w.refusals.Allow() { // which only asks for the grant
 		w.log.Warn("refused", "request_id", id.String(), "app", app, "code", string(e.Code), "reason", e.Error())
 	}
 	_ = w.nc.Publish(subject, relay.UnsealedRefusal(e.Code)) // best effort: it decides nothing
