@@ -3,6 +3,8 @@ package bench
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -30,15 +32,22 @@ func BenchmarkCPU(b *testing.B) {
 	for _, p := range f.paths {
 		ways = append(ways, way{p.name, func(int) error { return f.echo(p.url, size) }})
 	}
+	least := map[string]float64{}
 	for b.Loop() {
 		for _, callers := range []int{1, 32} {
 			for _, w := range ways {
-				measure(b, w.op, callers, 1000, 0)
 				start := cpuTime()
-				measure(b, w.op, callers, 8000, 0)
-				fmt.Printf("%-20s %3d callers %8.1f µs\n", w.name, callers, float64(cpuTime()-start)/8000/1e3)
+				measure(b, w.op, callers, 960, 0)
+				took := float64(cpuTime()-start) / 960 / 1e3
+				key := fmt.Sprintf("%-20s %3d callers", w.name, callers)
+				if was, ok := least[key]; !ok || took < was {
+					least[key] = took
+				}
 			}
 		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(least)) {
+		fmt.Printf("%s %8.1f µs\n", key, least[key])
 	}
 	b.ReportMetric(0, "ns/op")
 }
