@@ -104,11 +104,7 @@ func (s *sidecar) allowed(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
 	}
-	name = strings.Trim(name, "[]")
-	if ip := net.ParseIP(name); ip != nil && ip.IsLoopback() {
-		return true
-	}
-	return strings.EqualFold(name, "localhost") || slices.Contains(s.c.AllowHosts, host) || slices.Contains(s.c.AllowHosts, name)
+	return relay.LoopbackHost(host) || slices.Contains(s.c.AllowHosts, host) || slices.Contains(s.c.AllowHosts, strings.Trim(name, "[]"))
 }
 
 // fail answers with a problem document.

@@ -33,6 +33,11 @@ func ValidName(s string) bool {
 	return true
 }
 
+// URLVariable is the environment variable in which an app finds the address of a service's sidecar.
+func URLVariable(service string) string {
+	return "OBO_URL_" + strings.ToUpper(strings.ReplaceAll(service, "-", "_"))
+}
+
 // ID is a 128-bit identifier of a request, a grant or an inbox.
 type ID [idBytes]byte
 

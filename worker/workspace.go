@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -91,17 +90,12 @@ func parseHost(s string) (*url.URL, error) {
 		return nil, errors.New("the address has no host name")
 	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return nil, fmt.Errorf("the address has more than a host: write https://%s", u.Host)
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !relay.Loopback(u.Hostname()):
 		return nil, fmt.Errorf("the address of %s is http: tokens are sent in clear to loopback addresses only, write https", u.Host)
 	case u.Scheme != "https" && u.Scheme != "http":
 		return nil, fmt.Errorf("the address has scheme %q, write https://%s", u.Scheme, u.Host)
 	}
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // checkEnvironment refuses the one variable of the SDK's that would have every token printed.

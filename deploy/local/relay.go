@@ -19,6 +19,8 @@ import (
 type Relay struct {
 	Files setup.Result
 	NATS  string // address of the broker
+	// BrokerLog gets what the broker logs. Defaults to the log of New.
+	BrokerLog *slog.Logger
 
 	log     *slog.Logger
 	closers []func() error
@@ -26,7 +28,9 @@ type Relay struct {
 }
 
 // New returns a relay of which nothing runs yet.
-func New(log *slog.Logger) *Relay { return &Relay{log: log, failed: make(chan error, 16)} }
+func New(log *slog.Logger) *Relay {
+	return &Relay{BrokerLog: log, log: log, failed: make(chan error, 16)}
+}
 
 // Failed gets an error when a part ends by itself.
 func (r *Relay) Failed() <-chan error { return r.failed }
@@ -77,7 +81,7 @@ func (r *Relay) StartBroker(ctx context.Context, cfg setup.Config) error {
 	if r.Files, err = setup.Init(cfg); err != nil {
 		return err
 	}
-	b, err := broker.New(broker.Config{ConfigFile: r.Files.ServerConf, Log: r.log.With("part", "broker"), DrainTimeout: time.Millisecond})
+	b, err := broker.New(broker.Config{ConfigFile: r.Files.ServerConf, Log: r.BrokerLog.With("part", "broker"), DrainTimeout: time.Millisecond})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
 )
 
 // Listen refuses an address that others could reach. why ends the sentence that says so.
@@ -17,7 +19,7 @@ func Listen(address, why string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w (want for example 127.0.0.1:8080)", err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !relay.Loopback(host) {
 		return nil, fmt.Errorf("listen: %s is not a loopback address: %s, so it stays on this machine (127.0.0.1:PORT)", address, why)
 	}
 	return net.Listen("tcp", address)

@@ -40,7 +40,7 @@ type life struct {
 }
 
 func newLife(ctx context.Context, cfg Config, serve func(context.Context) error) *life {
-	return &life{cfg: cfg, child: newProcess(cfg.Words, cfg.Env, cfg.Log), service: newService(ctx, serve)}
+	return &life{cfg: cfg, child: newProcess(cfg), service: newService(ctx, serve)}
 }
 
 // run starts the first part, waits until it can be used, starts the second, and returns when both have stopped.

@@ -21,6 +21,7 @@ const (
 type process struct {
 	cmd  *exec.Cmd
 	log  *slog.Logger
+	rest bool          // what it leaves in its process group is killed
 	gone chan struct{} // closed when it has ended; status is set before
 
 	mu     sync.Mutex
@@ -29,11 +30,11 @@ type process struct {
 }
 
 // newProcess prepares a child with this process's own standard streams.
-func newProcess(words, env []string, log *slog.Logger) *process {
-	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Env, cmd.SysProcAttr = env, attributes()
+func newProcess(cfg Config) *process {
+	cmd := exec.Command(cfg.Words[0], cfg.Words[1:]...)
+	cmd.Env, cmd.SysProcAttr = cfg.Env, attributes()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return &process{cmd: cmd, log: log, gone: make(chan struct{})}
+	return &process{cmd: cmd, log: cfg.Log, rest: cfg.KillRest, gone: make(chan struct{})}
 }
 
 // start returns when the program runs, or why it does not.
@@ -57,7 +58,11 @@ func (p *process) start() error {
 }
 
 func (p *process) wait() {
+	group := p.cmd.Process.Pid
 	status, err := waitFor(p.cmd)
+	if p.rest {
+		killRest(group)
+	}
 	if err != nil {
 		p.log.Error("cannot tell how the app ended", "error", err)
 		status = 1

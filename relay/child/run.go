@@ -15,6 +15,9 @@ type Config struct {
 
 	// KeepHangup says that SIGHUP is for the parent itself, which handles it, and not passed on.
 	KeepHangup bool
+	// KillRest kills what the child leaves behind in its process group when it has ended, where it is not a container's end
+	// that does.
+	KillRest bool
 	// StopTime is from the first signal to the moment when the child is killed. Defaults to 14 s, since platforms kill
 	// everything after 15.
 	StopTime time.Duration

@@ -171,16 +171,19 @@ func (c *callCommand) exchange(t *terminal, transport http.RoundTripper, request
 	return nil
 }
 
-// withRemedy adds what to do, on a line of its own.
+// withRemedy adds what the caller knows and what to do, each on a line of its own.
 func withRemedy(err error) error {
 	e, ok := errors.AsType[*relay.Error](err)
 	if !ok {
 		return err
 	}
-	info := e.Code.Info()
-	lines := []error{err, fmt.Errorf("what the caller knows: %s", info.Outcome)}
-	if info.Remedy != "" {
-		lines = append(lines, fmt.Errorf("what to do: %s", info.Remedy))
+	return errors.Join(err, fmt.Errorf("what the caller knows: %s", e.Code.Info().Outcome), whatToDo(err))
+}
+
+// whatToDo is the remedy of a failure of the relay, nil if there is none.
+func whatToDo(err error) error {
+	if e, ok := errors.AsType[*relay.Error](err); ok && e.Code.Info().Remedy != "" {
+		return fmt.Errorf("what to do: %s", e.Code.Info().Remedy)
 	}
-	return errors.Join(lines...)
+	return nil
 }

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){command: main})
+	testscript.Main(m, map[string]func(){command: main, "uiapp": uiApp, "databricks": databricksCLI})
 }
 
 // built are the other commands, as real programs.
@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"logged": logged, "fetch": fetch, "setenv": setenv, "big": big},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"logged": logged, "fetch": fetch, "setenv": setenv, "big": big, "ended": ended},
 	})
 }
 

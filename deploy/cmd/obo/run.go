@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -22,6 +23,7 @@ type commands struct {
 	Tail    tailCommand    `cmd:"" help:"Print one line for each finished request."`
 	Policy  policyCommand  `cmd:"" help:"Check a policy file, or say what it decides."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a stand-in for a workspace, with alice and bob."`
+	Dev     devCommand     `cmd:"" help:"Run a UI app on this machine as on the platform, with the relay to its middleware apps."`
 	Demo    demoCommand    `cmd:"" help:"Play the whole story on this machine, check each line of it, and exit."`
 	Up      upCommand      `cmd:"" help:"The same, staying, with a page to click through."`
 }
@@ -32,6 +34,11 @@ type terminal struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 }
+
+// exitStatus ends a command that has said everything already.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // run returns the exit code: 1 for faults, 2 for flags that cannot be read.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -54,7 +61,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "%s: %v (see %s --help)\n", command, err, command)
 		return 2
 	}
-	if err := selected.Run(&terminal{ctx, stdin, stdout, stderr}); err != nil {
+	err = selected.Run(&terminal{ctx, stdin, stdout, stderr})
+	if status, ok := errors.AsType[exitStatus](err); ok {
+		return int(status)
+	}
+	if err != nil {
 		name := strings.TrimSuffix(selected.Selected().FullPath(), " run") // the default of obo sandbox
 		for fault := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintf(stderr, "%s: %s\n", name, fault)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,34 +37,42 @@ type sandboxRun struct {
 
 // Run serves until the context ends.
 func (c *sandboxRun) Run(t *terminal) error {
-	host, _, err := net.SplitHostPort(c.Listen)
-	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--listen %q: want a loopback address, for example 127.0.0.1:8080: the sandbox asks for no password", c.Listen)
+	workspace, listener, err := openSandbox(c.Listen, "--listen", c.App, c.Lifetime)
+	if err != nil {
+		return err
+	}
+	base := workspace.URL()
+	fmt.Fprintf(t.stdout, "workspace  %s (a stand-in, without passwords)\n", base)
+	fmt.Fprintln(t.stdout, "people     alice (data-admins, analysts), bob (analysts)")
+	fmt.Fprintf(t.stdout, "a token    obo sandbox token%s alice\n", elsewhere(base))
+	fmt.Fprintf(t.stdout, "           curl -d user=alice %s%s\n", base, tokenPath)
+	return serve(t, listener, withTokens(workspace, c.App))
+}
+
+// openSandbox makes a workspace with alice and bob, and listens for it; flag says where.
+func openSandbox(listen, flag, app string, lifetime time.Duration) (*sandbox.Workspace, net.Listener, error) {
+	if host, _, err := net.SplitHostPort(listen); err != nil || !relay.Loopback(host) {
+		return nil, nil, fmt.Errorf("%s %q: want a loopback address, for example 127.0.0.1:8080: the sandbox asks for no password", flag, listen)
 	}
 	workspace, err := sandbox.New(sandbox.Config{
 		Users: []sandbox.User{
 			{UserName: "alice" + sandboxDomain, DisplayName: "Alice", Groups: []string{"data-admins", "analysts"}},
 			{UserName: "bob" + sandboxDomain, DisplayName: "Bob", Groups: []string{"analysts"}},
 		},
-		Apps:          []sandbox.App{{Name: c.App, UserAuthorization: true}},
-		TokenLifetime: c.Lifetime,
+		Apps:          []sandbox.App{{Name: app, UserAuthorization: true}},
+		TokenLifetime: lifetime,
 	})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := net.Listen("tcp", listen)
 	if err != nil {
-		return fmt.Errorf("%w: stop the program that listens there, or choose another address with --listen", err)
+		return nil, nil, fmt.Errorf("%w: stop the program that listens there, or choose another address with %s", err, flag)
 	}
-	base := "http://" + listener.Addr().String()
-	if err := workspace.SetURL(base); err != nil {
-		return errors.Join(err, listener.Close())
+	if err := workspace.SetURL("http://" + listener.Addr().String()); err != nil {
+		return nil, nil, errors.Join(err, listener.Close())
 	}
-	fmt.Fprintf(t.stdout, "workspace  %s (a stand-in, without passwords)\n", base)
-	fmt.Fprintln(t.stdout, "people     alice (data-admins, analysts), bob (analysts)")
-	fmt.Fprintf(t.stdout, "a token    obo sandbox token%s alice\n", elsewhere(base))
-	fmt.Fprintf(t.stdout, "           curl -d user=alice %s%s\n", base, tokenPath)
-	return serve(t, listener, withTokens(workspace, c.App))
+	return workspace, listener, nil
 }
 
 // elsewhere is the flag for a sandbox that is not where one is looked for.
@@ -132,34 +141,44 @@ type sandboxToken struct {
 
 // Run prints the token.
 func (c *sandboxToken) Run(t *terminal) error {
-	form := url.Values{"user": {c.User}}
-	if c.Lifetime != 0 {
-		form.Set("lifetime", c.Lifetime.String())
+	token, err := askSandbox(t.ctx, c.Workspace, c.User, c.Lifetime)
+	if err == nil {
+		_, err = fmt.Fprintln(t.stdout, token.Reveal())
 	}
-	address := strings.TrimSuffix(c.Workspace, "/") + tokenPath
-	request, err := http.NewRequestWithContext(t.ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	return err
+}
+
+// askSandbox gets a token from a sandbox that runs; lifetime 0 is the sandbox's.
+func askSandbox(ctx context.Context, workspace, user string, lifetime time.Duration) (relay.Token, error) {
+	none := relay.Token{}
+	form := url.Values{"user": {user}}
+	if lifetime != 0 {
+		form.Set("lifetime", lifetime.String())
+	}
+	address := strings.TrimSuffix(workspace, "/") + tokenPath
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
-		return err
+		return none, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	transport := &http.Transport{DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return fmt.Errorf("no sandbox answers at %s: start one with obo sandbox, or name it with --workspace: %w", c.Workspace, err)
+		return none, fmt.Errorf("no sandbox answers at %s: start one with obo sandbox, or name it with --workspace: %w", workspace, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	if err != nil {
-		return err
+		return none, err
 	}
 	text := strings.TrimSpace(string(body))
 	if response.StatusCode != http.StatusOK {
 		line, _, _ := strings.Cut(text, "\n")
-		return fmt.Errorf("%s answered %s: %.200q", c.Workspace, response.Status, line)
+		return none, fmt.Errorf("%s answered %s: %.200q", workspace, response.Status, line)
 	}
-	if token, err := relay.NewToken(text); err != nil || token.Opaque() {
-		return fmt.Errorf("what answers at %s is no obo sandbox: name one with --workspace", c.Workspace)
+	token, err := relay.NewToken(text)
+	if err != nil || token.Opaque() {
+		return none, fmt.Errorf("what answers at %s is no obo sandbox: name one with --workspace", workspace)
 	}
-	_, err = fmt.Fprintln(t.stdout, text)
-	return err
+	return token, nil
 }

@@ -105,6 +105,4 @@ func closeAll(routes []*route) {
 func (r *route) url() string { return "http://" + r.listener.Addr().String() }
 
 // variable is the name under which an app finds the URL.
-func (r *route) variable() string {
-	return "OBO_URL_" + strings.ToUpper(strings.ReplaceAll(r.service, "-", "_"))
-}
+func (r *route) variable() string { return relay.URLVariable(r.service) }
