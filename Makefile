@@ -36,13 +36,14 @@ test: ## every test
 race: ## every test under the race detector (needs a C compiler)
 	$(GO) test -race ./...
 
+# A run that ends in "context deadline exceeded" and no failing input met go.dev/issue/75804, which Go 1.27 mends.
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (20s), one a processor
 	@mkdir -p .cache/fuzz
-	@for p in $(FUZZED); do $(GO) test -c -fuzz=. -o .cache/fuzz/$$p.test ./$$p || exit 1; done
+	@for p in $(FUZZED); do $(GO) test -c -vet=off -fuzz=. -o .cache/fuzz/$$p.test ./$$p || exit 1; done
 	@grep -o '^func Fuzz[A-Za-z0-9]*' $(FUZZED:%=%/*_test.go) | sed 's|/.*:func | |' | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 2 sh -c '\
 	  cd $$0 && if out=$$(../.cache/fuzz/$$0.test -test.run "^$$" -test.fuzz "^$$1$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1s -test.parallel 1 \
-	    -test.fuzzcachedir $(CURDIR)/.cache/fuzz/corpus/$$0 2>&1); \
+	    -test.fuzzcachedir $(CURDIR)/.cache/fuzz/corpus/$$0 2>&1) || { echo "$$out" | grep -q "^ *context deadline exceeded" && ! echo "$$out" | grep -q "Failing input"; }; \
 	  then printf "%-10s%-24s%s\n" $$0 $$1 "$$(echo "$$out" | grep -o "execs: [0-9]*" | tail -1)"; else echo "$$0 $$1"; echo "$$out"; exit 1; fi'
 
 .PHONY: bench

@@ -125,8 +125,14 @@ func streamSeeds(add func(target, name string, args ...any)) {
 		add("FuzzStream", name+" service", true, script)
 	}
 	for name, b := range map[string][]byte{
+		"grant": append([]byte{0, 5}, "GRANTFRAME"...), "reference": append(make([]byte, 34), "FRAME"...), "reference too short": make([]byte, 33), "nothing": nil, "one byte": {1},
+		"grant too long": bytes.Repeat([]byte{0x3c}, 0x3c3c), "length past the end": {0, 9, 1}, "no frame": {0, 1, 'G'},
+	} {
+		add("FuzzSplitRequest", name, b)
+	}
+	for name, b := range map[string][]byte{
 		"credit": credit, "flag 2": append(bytes.Clone(credit[:16]), 2), "limit negative": append(bytes.Repeat([]byte{0xff}, 16), 0), "short": credit[:16],
-		"refused": UnsealedRefusal(CodeRefused), "clock skew": UnsealedRefusal(CodeClockSkew), "replay full": UnsealedRefusal(CodeReplayFull),
+		"refused": UnsealedRefusal(CodeRefused), "clock skew": UnsealedRefusal(CodeClockSkew), "replay full": UnsealedRefusal(CodeReplayFull), "grant unknown": UnsealedRefusal(CodeGrantUnknown),
 		"another code": UnsealedRefusal(CodeForbidden), "no code": {replyUnsealed}, "no bytes": nil,
 	} {
 		add("FuzzControl", name, b)

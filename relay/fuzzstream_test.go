@@ -160,10 +160,32 @@ func FuzzControl(f *testing.F) {
 		case ok != (len(b) > 0 && b[0] == replyUnsealed):
 			t.Errorf("%x is a refusal: %v", b, ok)
 		case !ok:
-		case code != CodeRefused && code != CodeClockSkew && code != CodeReplayFull:
+		case code != CodeRefused && code != CodeClockSkew && code != CodeReplayFull && code != CodeGrantUnknown:
 			t.Errorf("%x says %s", b, code)
 		case code != CodeRefused && !bytes.Equal(UnsealedRefusal(code), b):
 			t.Errorf("%x is written as %x", b, UnsealedRefusal(code))
+		}
+	})
+}
+
+// What stands in front of frame 0 is read as it is written.
+func FuzzSplitRequest(f *testing.F) {
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sealed, hash, frame, err := SplitRequest(b)
+		if err != nil {
+			return
+		}
+		known := &hash
+		if sealed != nil {
+			known = nil
+			if len(sealed) == 0 || len(sealed) > MaxGrant || hash != HashGrant(sealed) {
+				t.Errorf("a grant of %d bytes", len(sealed))
+			}
+		}
+		again := make([]byte, grantRoom(sealed, known))
+		putGrant(again, sealed, known)
+		if again = append(again, frame...); !bytes.Equal(again, b) {
+			t.Errorf("%x is written as %x", b, again)
 		}
 	})
 }

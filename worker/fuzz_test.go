@@ -26,21 +26,27 @@ import (
 // sealed are admitted, on the subjects that stand in them, under hints that are true, once.
 func FuzzAdmit(f *testing.F) {
 	head := `{"method":"POST","path":"/do","header":{},"length":4,"subject":"$SUBJECT","reply":"$REPLY","iat_ms":$NOW,"timeout_ms":1000}`
-	f.Add(head, []byte("body"), true, "", "", uint16(0), byte(0), []byte(nil))
-	f.Add(head, []byte("body"), false, "Obo-Method", "POST", uint16(0), byte(0), []byte(nil))
-	f.Add(head, []byte("body"), true, "obo-path", "/other", uint16(0), byte(0), []byte(nil))
-	f.Add(head, []byte(nil), true, "", "", uint16(1), byte(1), []byte(nil))       // the grant's length
-	f.Add(head, []byte(nil), true, "", "", uint16(300), byte(0x20), []byte(nil))  // the grant
-	f.Add(head, []byte(nil), true, "", "", uint16(65000), byte(0x80), []byte("")) // the frame
-	f.Add(head, []byte(nil), true, "", "", uint16(0), byte(0), []byte("more"))
-	f.Add(strings.Replace(head, "$REPLY", "obo.v1.rep.ui.x.y", 1), []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil))
-	f.Add(strings.Replace(head, "$NOW", "1", 1), []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil))
-	f.Add(strings.Replace(head, "/do", "/a/../b", 1), []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil))
-	f.Add(strings.Replace(head, "}", `,"x":1}`, 1), []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil))
-	f.Add("{}", []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil))
+	f.Add(head, []byte("body"), true, "", "", uint16(0), byte(0), []byte(nil), false)
+	f.Add(head, []byte("body"), false, "Obo-Method", "POST", uint16(0), byte(0), []byte(nil), false)
+	f.Add(head, []byte("body"), true, "obo-path", "/other", uint16(0), byte(0), []byte(nil), false)
+	f.Add(head, []byte(nil), true, "", "", uint16(1), byte(1), []byte(nil), false)       // the grant's length
+	f.Add(head, []byte(nil), true, "", "", uint16(300), byte(0x20), []byte(nil), false)  // the grant
+	f.Add(head, []byte(nil), true, "", "", uint16(65000), byte(0x80), []byte(""), false) // the frame
+	f.Add(head, []byte(nil), true, "", "", uint16(0), byte(0), []byte("more"), false)
+	f.Add(strings.Replace(head, "$REPLY", "obo.v1.rep.ui.x.y", 1), []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil), false)
+	f.Add(strings.Replace(head, "$NOW", "1", 1), []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil), false)
+	f.Add(strings.Replace(head, "/do", "/a/../b", 1), []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil), false)
+	f.Add(strings.Replace(head, "}", `,"x":1}`, 1), []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil), false)
+	f.Add("{}", []byte(nil), true, "", "", uint16(0), byte(0), []byte(nil), false)
+	f.Add(head, []byte("body"), true, "", "", uint16(0), byte(0), []byte(nil), true)
+	f.Add(head, []byte("body"), true, "", "", uint16(9), byte(1), []byte(nil), true)  // another hash
+	f.Add(head, []byte("body"), true, "", "", uint16(50), byte(1), []byte(nil), true) // the frame
 	s := newSealer(f, nil)
 	grant, compact := s.grant()
-	f.Fuzz(func(t *testing.T, head string, body []byte, whole bool, hint, value string, position uint16, change byte, more []byte) {
+	if _, err := s.admit(s.message(grant, compact, nil)); err != nil { // from now on the grant is kept
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, head string, body []byte, whole bool, hint, value string, position uint16, change byte, more []byte, refer bool) {
 		id := relay.NewID()
 		m := &nats.Msg{Subject: s.subjects.Request("middleware", s.instance, "ui"), Reply: s.subjects.Reply("ui", s.inbox, id)}
 		now := s.clock.now()
@@ -58,6 +64,9 @@ func FuzzAdmit(f *testing.F) {
 		})
 		defer stream.Close()
 		stream.SetGrant([]byte(compact))
+		if refer {
+			stream.ReferToGrant(relay.HashGrant([]byte(compact)))
+		}
 		if err := stream.SendHead([]byte(head), body, whole, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +77,7 @@ func FuzzAdmit(f *testing.F) {
 		}
 		a, refusal := s.admit(m)
 		if refusal != nil {
-			if refusal.Code != relay.CodeRefused && refusal.Code != relay.CodeClockSkew && refusal.Code != relay.CodeReplayFull {
+			if refusal.Code != relay.CodeRefused && refusal.Code != relay.CodeClockSkew && refusal.Code != relay.CodeReplayFull && (refusal.Code != relay.CodeGrantUnknown || !refer) {
 				t.Errorf("refused with %s", refusal.Code)
 			}
 			return

@@ -15,7 +15,7 @@ import (
 var parsers = map[string][]string{
 	"announcement": {"relay.FuzzAnnouncement", "relay.FuzzAnnouncementClaims", "publisher.FuzzDirectory"}, "grant": {"relay.FuzzGrant", "relay.FuzzGrantClaims", "relay.FuzzMutated"},
 	"compact JWS beside go-jose": {"relay.FuzzJWS"}, "compact JWE beside go-jose": {"relay.FuzzJWE"},
-	"request and reply payloads": {"relay.FuzzFrame", "worker.FuzzAdmit"}, "ordered frames": {"relay.FuzzStream"}, "control frames": {"relay.FuzzControl", "relay.FuzzStream"},
+	"request and reply payloads": {"relay.FuzzSplitRequest", "relay.FuzzFrame", "worker.FuzzAdmit"}, "ordered frames": {"relay.FuzzStream"}, "control frames": {"relay.FuzzControl", "relay.FuzzStream"},
 	"unsealed refusal": {"relay.FuzzControl"}, "request head": {"relay.FuzzRequestHead", "worker.FuzzAdmit"}, "reply head": {"relay.FuzzReplyHead"}, "end": {"relay.FuzzEnd"},
 	"problem": {"relay.FuzzProblem"}, "hints": {"relay.FuzzHints", "worker.FuzzAdmit"}, "subject": {"relay.FuzzSubject"}, "path": {"relay.FuzzPath"}, "token": {"relay.FuzzToken"},
 	"trust file": {"relay.FuzzTrust"}, "kit": {"relay.FuzzKit"}, "policy": {"worker.FuzzParsePolicy"}, "SQL request": {"worker.FuzzSQLRequest"}, "Arrow result": {"worker.FuzzArrow"},
