@@ -41,6 +41,8 @@ func newAdmission(c Config, keys *keyring) (*admission, error) {
 	return a, nil
 }
 
+const errTooManyGrants = fault("the app sends new grants faster than this worker opens them (GrantRate)")
+
 // setTrust puts another trust file in force and forgets every grant opened under the old one.
 func (a *admission) setTrust(t *relay.Trust) {
 	a.trust.Store(t)
@@ -74,13 +76,13 @@ type admitted struct {
 }
 
 // admit opens one message on a req subject. Its error may be answered unsealed with its code, and is for the log.
-func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *relay.Error) {
+func (a *admission) admit(quota *quota, m *nats.Msg, from, reply relay.Address) (*admitted, *relay.Error) {
 	sealed, hash, frame, err := relay.SplitRequest(m.Data)
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "message")
 	}
 	now := a.now()
-	grant, err := a.grant(sealed, hash, from.App, now)
+	grant, err := a.grant(quota, sealed, hash, from.App, now)
 	if errors.Is(err, relay.CodeGrantUnknown) {
 		return nil, relay.AsError(err)
 	}
@@ -106,7 +108,7 @@ func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *r
 		// Until the keys are gone, a captured request whose id was forgotten could be inside the window again.
 		return nil, relay.Errorf(relay.CodeClockSkew, "this machine's clock was stepped by %v a moment ago", step.Round(time.Second))
 	}
-	if err := a.replay.burn(burnKey{grant.Gid, reply.ID}, time.UnixMilli(head.IssuedAt), now); err != nil {
+	if err := a.replay.burn(burnKey{grant.Gid, reply.ID}, from.App, time.UnixMilli(head.IssuedAt), now); err != nil {
 		return nil, err
 	}
 	out := &admitted{grant: grant, head: head, frame: opened, body: opened.Body, whole: opened.Type == relay.FrameWhole}
@@ -117,7 +119,7 @@ func (a *admission) admit(m *nats.Msg, from, reply relay.Address) (*admitted, *r
 }
 
 // grant returns the opened grant, from the cache if it still holds. sealed is nil where a request only refers to it.
-func (a *admission) grant(sealed []byte, hash relay.GrantHash, app string, now time.Time) (*relay.Grant, error) {
+func (a *admission) grant(quota *quota, sealed []byte, hash relay.GrantHash, app string, now time.Time) (*relay.Grant, error) {
 	opener := relay.Opener{Service: a.service, Trust: a.trust.Load(), Key: a.keys.get, Opaque: a.opaque}
 	if g, ok := a.grants.Get(hash); ok {
 		if err := opener.Usable(g, app, now); err != nil {
@@ -130,8 +132,13 @@ func (a *admission) grant(sealed []byte, hash relay.GrantHash, app string, now t
 		return nil, relay.NewError(relay.CodeGrantUnknown, "the request refers to a grant that is not kept here")
 	}
 	g, err, _ := a.opening.Do(app+" "+string(hash[:]), func() (any, error) {
-		a.dear <- struct{}{}
-		defer func() { <-a.dear }()
+		if !quota.mayOpen(now) {
+			return nil, errTooManyGrants
+		}
+		for _, bound := range []chan struct{}{quota.dear, a.dear} {
+			bound <- struct{}{}
+			defer func() { <-bound }()
+		}
 		g, err := opener.Open(string(sealed), app, now)
 		if err != nil {
 			return nil, err

@@ -19,6 +19,7 @@ type sealer struct {
 	t         testing.TB
 	admission *admission
 	keys      *keyring
+	quota     *quota
 	app       relay.Identity
 	service   relay.Identity
 	clock     *steppedClock
@@ -45,6 +46,7 @@ func newSealer(t testing.TB, change func(*Config)) *sealer {
 	must(t, err)
 	s.admission, err = newAdmission(c, s.keys)
 	must(t, err)
+	s.quota = newQuotas(1, c.GrantRate, trust).of("ui")
 	s.subjects, err = relay.NewSubjects("")
 	must(t, err)
 	return s
@@ -98,7 +100,7 @@ func (s *sealer) message(grant *relay.Grant, compact string, change func(*relay.
 
 // admit admits a copy, since frames are opened in place.
 func (s *sealer) admit(m *nats.Msg) (*admitted, *relay.Error) {
-	return s.admission.admit(&nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: append([]byte(nil), m.Data...)},
+	return s.admission.admit(s.quota, &nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: append([]byte(nil), m.Data...)},
 		s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply))
 }
 

@@ -9,13 +9,15 @@ import (
 
 // exchange is one request at this worker, from its first message until nothing of its reply need be kept.
 type exchange struct {
-	key exchangeKey
+	key   exchangeKey
+	quota *quota // its app's
 
 	mu      sync.Mutex    // orders Deliver: frames that came before the stream existed go first
 	stream  *relay.Stream // nil until the request is admitted
 	run     *exchangeRun  // nil before and after the handler's time
 	pending [][]byte      // frames on ctl that overtook the admission
 	waiting int           // bytes in pending
+	refused bool
 }
 
 // exchangeKey is what a ctl subject names. Whoever sends on it is the app, or the broker, which can deny service anyway.
@@ -36,12 +38,29 @@ func (x *exchange) deliver(b []byte) error {
 	if x.stream != nil {
 		return x.stream.Deliver(b)
 	}
-	if len(x.pending) >= maxPendingFrames || x.waiting+len(b) > maxPendingBytes {
+	if x.refused {
+		return errNoSuchRequest
+	}
+	if len(x.pending) >= maxPendingFrames || x.waiting+len(b) > maxPendingBytes || !x.quota.mayWait(len(b)) {
 		return errPendingFull // the publisher sends it again when the worker's first credit shows the gap
 	}
 	x.pending = append(x.pending, b)
 	x.waiting += len(b)
 	return nil
+}
+
+// unwait lets go of the frames that have waited; the caller holds mu.
+func (x *exchange) unwait() {
+	x.quota.pending.Add(-int64(x.waiting))
+	x.pending, x.waiting = nil, 0
+}
+
+// refuse lets go of the frames of a request that is not admitted.
+func (x *exchange) refuse() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.refused = true
+	x.unwait()
 }
 
 // admit gives the exchange its stream and the frames that have been waiting for it.
@@ -52,7 +71,7 @@ func (x *exchange) admit(s *relay.Stream, run *exchangeRun) {
 	for _, b := range x.pending {
 		_ = s.Deliver(b)
 	}
-	x.pending = nil
+	x.unwait()
 }
 
 // interrupt breaks off a request that is under way.
@@ -101,13 +120,13 @@ func (f fault) Error() string { return string(f) }
 func newExchanges() *exchanges { return &exchanges{all: map[exchangeKey]*exchange{}} }
 
 // start registers a request id; nil if it is known already.
-func (e *exchanges) start(key exchangeKey) *exchange {
+func (e *exchanges) start(key exchangeKey, quota *quota) *exchange {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.all[key] != nil {
 		return nil
 	}
-	x := &exchange{key: key}
+	x := &exchange{key: key, quota: quota}
 	e.all[key] = x
 	return x
 }

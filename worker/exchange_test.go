@@ -13,7 +13,7 @@ import (
 func finishedExchange(t *testing.T, s *sealer, grant *relay.Grant, e *exchanges, size int) *exchange {
 	t.Helper()
 	id := relay.NewID()
-	x := e.start(exchangeKey{"ui", id})
+	x := e.start(exchangeKey{"ui", id}, newQuota())
 	stream := relay.NewStream(t.Context(), relay.StreamConfig{
 		Role: relay.RoleService, ID: id, Grant: grant, Limit: relay.MaxFrame, Budget: relay.NewBudget(1), Now: s.clock.now,
 		Publish: func([]byte, relay.FrameType, int) error { return nil },
@@ -27,29 +27,29 @@ func finishedExchange(t *testing.T, s *sealer, grant *relay.Grant, e *exchanges,
 func TestExchangesKnowTheirIds(t *testing.T) {
 	e := newExchanges()
 	key := exchangeKey{"ui", relay.NewID()}
-	x := e.start(key)
-	if x == nil || e.start(key) != nil || e.get(key) != x {
+	x := e.start(key, newQuota())
+	if x == nil || e.start(key, newQuota()) != nil || e.get(key) != x {
 		t.Error("begun twice")
 	}
-	if e.start(exchangeKey{"batch", key.id}) == nil {
+	if e.start(exchangeKey{"batch", key.id}, newQuota()) == nil {
 		t.Error("another app's id is another request")
 	}
 	e.forget(x)
-	if e.get(key) != nil || e.start(key) == nil {
+	if e.get(key) != nil || e.start(key, newQuota()) == nil {
 		t.Error("not forgotten")
 	}
 }
 
 // Frames that overtake the admission wait, in order, within bounds.
 func TestExchangePending(t *testing.T) {
-	x := newExchanges().start(exchangeKey{"ui", relay.NewID()})
+	x := newExchanges().start(exchangeKey{"ui", relay.NewID()}, newQuota())
 	for range maxPendingFrames {
 		must(t, x.deliver([]byte("frame")))
 	}
 	if err := x.deliver([]byte("one more")); !errors.Is(err, errPendingFull) {
 		t.Errorf("too many: %v", err)
 	}
-	x = newExchanges().start(exchangeKey{"ui", relay.NewID()})
+	x = newExchanges().start(exchangeKey{"ui", relay.NewID()}, newQuota())
 	large := bytes.Repeat([]byte("x"), 64<<10)
 	for range maxPendingBytes / len(large) {
 		must(t, x.deliver(large))

@@ -13,7 +13,7 @@ import (
 
 // slots bounds how many requests are served at once. When all are taken, requests wait in a bounded queue that is fair: a
 // slot that becomes free goes to the next app in turn, and within it to the next person in turn. When the queue is full,
-// whoever has most requests in it gives way to somebody who has fewer.
+// the app with most requests in it gives way to one that has fewer, and within an app the person.
 type slots struct {
 	size      int // served at once
 	perPerson int // of these, by one person
@@ -21,10 +21,12 @@ type slots struct {
 	seed      maphash.Seed
 
 	mu      sync.Mutex
+	perApp  int // of the slots, by one app: all, if there is no other
 	taken   int
 	queued  int
 	running map[person]int
-	apps    []*appQueue // with somebody waiting; the front one is next
+	ofApp   map[string]int // running, by app
+	apps    []*appQueue    // with somebody waiting; the front one is next
 }
 
 // person is whose request it is, as far as its token tells: a hash, good for this process only.
@@ -44,7 +46,22 @@ type personQueue struct {
 }
 
 func newSlots(size int) *slots {
-	return &slots{size: size, perPerson: max(1, size/2), queueSize: size, seed: maphash.MakeSeed(), running: map[person]int{}}
+	return &slots{
+		size: size, perApp: size, perPerson: max(1, size/2), queueSize: size, seed: maphash.MakeSeed(),
+		running: map[person]int{}, ofApp: map[string]int{},
+	}
+}
+
+// setApps says how many apps share the slots. Beside others one gets three quarters: streams that nobody reads can hold
+// slots for ever, and would leave none.
+func (s *slots) setApps(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.perApp = s.size
+	if n > 1 {
+		s.perApp = max(1, s.size*3/4)
+	}
+	s.next()
 }
 
 func (s *slots) person(app string, token relay.Token) person {
@@ -54,7 +71,7 @@ func (s *slots) person(app string, token relay.Token) person {
 // acquire waits for a slot. CodeOverloaded: the queue is full.
 func (s *slots) acquire(ctx context.Context, p person) error {
 	s.mu.Lock()
-	if s.taken < s.size && s.running[p] < s.perPerson {
+	if s.taken < s.size && s.fits(p) {
 		s.start(p)
 		s.mu.Unlock()
 		return nil
@@ -86,12 +103,21 @@ func (s *slots) release(p person) {
 func (s *slots) start(p person) {
 	s.taken++
 	s.running[p]++
+	s.ofApp[p.app]++
+}
+
+// fits reports whether the person and the app may have one more slot.
+func (s *slots) fits(p person) bool {
+	return s.running[p] < s.perPerson && s.ofApp[p.app] < s.perApp
 }
 
 func (s *slots) stop(p person) {
 	s.taken--
 	if s.running[p]--; s.running[p] == 0 {
 		delete(s.running, p)
+	}
+	if s.ofApp[p.app]--; s.ofApp[p.app] == 0 {
+		delete(s.ofApp, p.app)
 	}
 }
 
@@ -112,11 +138,11 @@ func (s *slots) next() {
 	}
 }
 
-// eligible is the next in line who is under the limit for one person.
+// eligible is the next in line who is under the limits for one person and one app.
 func (s *slots) eligible() (*appQueue, *personQueue) {
 	for _, a := range s.apps {
 		for _, p := range a.persons {
-			if s.running[p.person] < s.perPerson {
+			if s.fits(p.person) {
 				return a, p
 			}
 		}
@@ -160,29 +186,52 @@ func (s *slots) remove(a *appQueue, p *personQueue, i int) {
 	}
 }
 
-// displace refuses the newest request of whoever waits with most, if that is more than p has. It reports whether there is
-// room now.
+// displace makes room by refusing the newest request of whoever waits with most: of another app, if that waits with more
+// than p's does, else of another person of the same app. It reports whether there is room now.
 func (s *slots) displace(p person) bool {
-	var heaviest *personQueue
-	var of *appQueue
-	mine := 0
+	var own, most *appQueue
 	for _, a := range s.apps {
-		for _, q := range a.persons {
-			if q.person == p {
-				mine = len(q.waiters)
-			}
-			if heaviest == nil || len(q.waiters) > len(heaviest.waiters) {
-				heaviest, of = q, a
-			}
+		if a.app == p.app {
+			own = a
+		}
+		if most == nil || a.waiting() > most.waiting() {
+			most = a
 		}
 	}
-	if heaviest == nil || len(heaviest.waiters) <= mine+1 {
+	if most == nil || most.waiting() <= own.waiting()+1 {
+		most = own
+	}
+	if most == nil {
+		return false
+	}
+	mine := 0
+	var heaviest *personQueue
+	for _, q := range most.persons {
+		if q.person == p {
+			mine = len(q.waiters)
+		}
+		if heaviest == nil || len(q.waiters) > len(heaviest.waiters) {
+			heaviest = q
+		}
+	}
+	if most == own && len(heaviest.waiters) <= mine+1 {
 		return false
 	}
 	last := len(heaviest.waiters) - 1
 	heaviest.waiters[last] <- s.overloaded()
-	s.remove(of, heaviest, last)
+	s.remove(most, heaviest, last)
 	return true
+}
+
+// waiting is how many requests of the app wait; of nil, none.
+func (a *appQueue) waiting() (n int) {
+	if a == nil {
+		return 0
+	}
+	for _, q := range a.persons {
+		n += len(q.waiters)
+	}
+	return n
 }
 
 // withdraw takes back a waiter whose caller has left. If it was given a slot at that very moment, that is released.

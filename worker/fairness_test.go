@@ -122,3 +122,57 @@ func TestFullQueueGivesWayToWhoHasFewer(t *testing.T) {
 		}
 	})
 }
+
+// Beside others one app gets three quarters of the slots, however many people it has; alone it gets all.
+func TestOneAppLeavesSlotsForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(8)
+		s.setApps(2)
+		var served []string
+		errs := make(chan error, 100)
+		for i := range 10 {
+			waiter(t.Context(), s, person{"flood", uint64(i)}, "flood", &served, errs)
+		}
+		waiter(t.Context(), s, person{"ui", 1}, "ui", &served, errs)
+		if len(served) != 7 || served[6] != "ui" {
+			t.Errorf("served %v, want six of the flood and one of the other app", served)
+		}
+		s.setApps(1)
+		synctest.Wait()
+		if len(served) != 8 || s.taken != 8 {
+			t.Errorf("served %v once there is no other app", served)
+		}
+		for range 3 {
+			s.release(person{"flood", 0})
+			synctest.Wait()
+		}
+	})
+}
+
+// In a full queue the app with more in it gives way, also where each of its people has one request only.
+func TestFullQueueGivesWayToTheAppWithFewer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(4)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var served []string
+		errs := make(chan error, 100)
+		for i := range 8 { // four are served, four wait
+			waiter(ctx, s, person{"flood", uint64(i)}, "flood", &served, errs)
+		}
+		for i := range 2 {
+			waiter(ctx, s, person{"ui", uint64(100 + i)}, "ui", &served, errs)
+		}
+		if s.queued != 4 || len(s.apps) != 2 || s.apps[0].waiting() != 2 || s.apps[1].waiting() != 2 {
+			t.Errorf("%d wait, of %d apps", s.queued, len(s.apps))
+		}
+		if err := s.acquire(ctx, person{"ui", 102}); !errors.Is(err, relay.CodeOverloaded) {
+			t.Errorf("with as many as the other app: %v", err)
+		}
+		if err := s.acquire(ctx, person{"flood", 9}); !errors.Is(err, relay.CodeOverloaded) {
+			t.Errorf("the flood's next: %v", err)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}

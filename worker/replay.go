@@ -24,18 +24,27 @@ type replayCache struct {
 
 	mu      sync.Mutex
 	size    int
-	seconds map[int64]map[burnKey]struct{} // Unix second of forgetting → ids
+	apps    map[string]int    // ids of each app
+	grants  map[relay.ID]int  // ids under each grant, so of one person
+	seconds map[int64]*burned // by the Unix second of forgetting
 	oldest  int64
 }
 
+// burned is what can be forgotten together.
+type burned struct {
+	ids    map[burnKey]struct{}
+	apps   map[string]int
+	grants map[relay.ID]int
+}
+
 func newReplayCache(capacity int) *replayCache {
-	return &replayCache{capacity: capacity, seconds: map[int64]map[burnKey]struct{}{}}
+	return &replayCache{capacity: capacity, apps: map[string]int{}, grants: map[relay.ID]int{}, seconds: map[int64]*burned{}}
 }
 
 // burn checks the window, checks that the id is new, and remembers it, in one atomic step. issued is the head's iat_ms.
 // The error's code is one that may be answered unsealed: CodeClockSkew, CodeReplayFull, or CodeRefused for an id that is
 // not new.
-func (c *replayCache) burn(key burnKey, issued, now time.Time) *relay.Error {
+func (c *replayCache) burn(key burnKey, app string, issued, now time.Time) *relay.Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if d := now.Sub(issued); d > relay.Leeway || d < -relay.Leeway {
@@ -43,20 +52,42 @@ func (c *replayCache) burn(key burnKey, issued, now time.Time) *relay.Error {
 	}
 	c.forget(now)
 	second := issued.Add(replayLife).Unix() + 1 // rounded up
-	if _, burned := c.seconds[second][key]; burned {
+	b := c.seconds[second]
+	if b == nil {
+		b = &burned{map[burnKey]struct{}{}, map[string]int{}, map[relay.ID]int{}}
+		c.seconds[second] = b
+	}
+	if _, known := b.ids[key]; known {
 		return relay.Wrap(relay.CodeRefused, errRepeated, "replay")
 	}
-	if c.size >= c.capacity {
+	// What is free bounds what anybody may have, so a flood leaves room for the others: one person's ends at half of the
+	// whole, one app's at two thirds.
+	switch free := c.capacity - c.size; {
+	case free <= 0:
 		return relay.Errorf(relay.CodeReplayFull, "the replay cache holds %d ids, its limit", c.size)
+	case c.grants[key.gid] > free:
+		return relay.Errorf(relay.CodeReplayFull, "the replay cache holds %d ids under this person's grant, its limit while there are %d in all", c.grants[key.gid], c.size)
+	case c.apps[app] > 2*free:
+		return relay.Errorf(relay.CodeReplayFull, "the replay cache holds %d ids of app %s, its limit while there are %d in all", c.apps[app], app, c.size)
 	}
-	ids := c.seconds[second]
-	if ids == nil {
-		ids = map[burnKey]struct{}{}
-		c.seconds[second] = ids
-	}
-	ids[key] = struct{}{}
+	b.ids[key] = struct{}{}
 	c.size++
+	count(b.apps, c.apps, app)
+	count(b.grants, c.grants, key.gid)
 	return nil
+}
+
+func count[K comparable](of, all map[K]int, k K) {
+	of[k]++
+	all[k]++
+}
+
+func discount[K comparable](of, all map[K]int) {
+	for k, n := range of {
+		if all[k] -= n; all[k] == 0 {
+			delete(all, k)
+		}
+	}
 }
 
 // forget drops what is too old to pass the window; the caller holds mu.
@@ -66,9 +97,11 @@ func (c *replayCache) forget(now time.Time) {
 		return
 	}
 	c.oldest = current
-	for second, ids := range c.seconds {
+	for second, b := range c.seconds {
 		if second < current {
-			c.size -= len(ids)
+			c.size -= len(b.ids)
+			discount(b.apps, c.apps)
+			discount(b.grants, c.grants)
 			delete(c.seconds, second)
 		}
 	}

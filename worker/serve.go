@@ -20,14 +20,15 @@ import (
 
 // serve takes one message on a req subject through admission, checks and handler to the end of its reply.
 func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
-	a, err := w.admission.admit(m, from, reply)
+	a, err := w.admission.admit(x.quota, m, from, reply)
 	if err != nil {
+		x.refuse()
 		w.exchanges.forget(x)
 		if errors.Is(err, errRepeated) {
 			w.stats.dropped.Add(1)
 			return
 		}
-		w.refuseUnsealed(m.Reply, from.App, reply.ID, err)
+		w.refuseUnsealed(x.quota, m.Reply, from.App, reply.ID, err)
 		return
 	}
 	control := w.subjects.Control(from.Service, from.Instance, from.App, reply.ID)

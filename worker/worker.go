@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/time/rate"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -28,7 +27,7 @@ type Worker struct {
 	slots     *slots
 	gate      *gate
 	audit     *auditTrail
-	refusals  *rate.Limiter // of log lines about messages that anybody may send
+	quotas    *quotas
 	start     time.Time
 	nc        *nats.Conn    // set before ready is closed
 	ready     chan struct{} // closed when Run has a connection object
@@ -39,10 +38,10 @@ type Worker struct {
 }
 
 // Requests that are admitted at all: as many as MaxInFlight are served, as many wait, and the others are told so under seal
-// before they are let go. Over the hard cap the answer is unsealed, and proves nothing.
+// before they are let go. Over the hard cap the answer is unsealed, and proves nothing. One app can reach half of it.
 const (
-	hardFactor = 4
-	hardLeast  = 256
+	hardFactor = 8
+	hardLeast  = 512
 )
 
 // The phases of a worker's life.
@@ -61,8 +60,10 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, log: cfg.Log, instance: relay.NewInstance(), exchanges: newExchanges(), start: cfg.Now(), ready: make(chan struct{}),
-		stats: newStats(cfg.Now()), budget: relay.NewBudget(relay.ConnectionBudget), slots: newSlots(cfg.MaxInFlight), refusals: rate.NewLimiter(50, 50),
+		stats: newStats(cfg.Now()), budget: relay.NewBudget(relay.ConnectionBudget), slots: newSlots(cfg.MaxInFlight),
+		quotas: newQuotas(max(hardLeast, hardFactor*cfg.MaxInFlight), cfg.GrantRate, cfg.Trust),
 	}
+	w.slots.setApps(len(cfg.Trust.Names(relay.RoleApp)))
 	w.gate = newGate(cfg)
 	w.audit = &auditTrail{to: cfg.Audit, required: cfg.AuditRequired, log: cfg.Log, service: cfg.Service, instance: w.instance}
 	w.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
@@ -81,7 +82,11 @@ func New(cfg Config) (*Worker, error) {
 func (w *Worker) Instance() string { return w.instance }
 
 // SetTrust puts another trust file in force at once: grants of a key that it no longer names are refused from now on.
-func (w *Worker) SetTrust(t *relay.Trust) { w.admission.setTrust(t) }
+func (w *Worker) SetTrust(t *relay.Trust) {
+	w.quotas.setTrust(t)
+	w.slots.setApps(len(t.Names(relay.RoleApp)))
+	w.admission.setTrust(t)
+}
 
 func (w *Worker) elapsed() time.Duration { return w.cfg.Now().Sub(w.start) }
 
@@ -173,17 +178,19 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 	reply := w.subjects.Parse(m.Reply)
 	if reply.Kind != relay.KindReply || reply.App != from.App {
 		w.stats.dropped.Add(1)
-		if w.refusals.Allow() {
+		if w.quotas.of(from.App).log.Allow() {
 			w.log.Warn("dropped a request whose reply subject is not one of its app's", "app", from.App)
 		}
 		return
 	}
-	if w.stats.inFlight.Load() >= int64(max(hardLeast, hardFactor*w.cfg.MaxInFlight)) {
-		w.refuseUnsealed(m.Reply, from.App, reply.ID, relay.NewError(relay.CodeRefused, "far over the limit of requests under way"))
+	quota, ok := w.quotas.enter(from.App)
+	if !ok {
+		w.refuseUnsealed(quota, m.Reply, from.App, reply.ID, relay.NewError(relay.CodeRefused, "far over the limit of requests under way"))
 		return
 	}
-	x := w.exchanges.start(exchangeKey{from.App, reply.ID})
+	x := w.exchanges.start(exchangeKey{from.App, reply.ID}, quota)
 	if x == nil {
+		w.quotas.leave(quota)
 		w.stats.dropped.Add(1) // a repeated id gets no answer
 		return
 	}
@@ -191,16 +198,17 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 	w.lastHead.Store(int64(w.elapsed()))
 	go func() {
 		defer w.stats.inFlight.Add(-1)
+		defer w.quotas.leave(quota)
 		w.serve(x, m, from, reply)
 	}()
 }
 
 // refuseUnsealed answers a message that nobody could be proved to have sent. The code decides nothing; the reason is for
 // this worker's log.
-func (w *Worker) refuseUnsealed(subject, app string, id relay.ID, e *relay.Error) {
+func (w *Worker) refuseUnsealed(quota *quota, subject, app string, id relay.ID, e *relay.Error) {
 	defer w.stats.dropped.Add(1) // when it is counted the answer is out
 	w.stats.refusedUnsealed(e.Code)
-	if e.Code != relay.CodeGrantUnknown && w.refusals.Allow() { // which only asks for the grant
+	if e.Code != relay.CodeGrantUnknown && quota.log.Allow() { // which only asks for the grant
 		w.log.Warn("refused", "request_id", id.String(), "app", app, "code", string(e.Code), "reason", e.Error())
 	}
 	_ = w.nc.Publish(subject, relay.UnsealedRefusal(e.Code)) // best effort: it decides nothing
