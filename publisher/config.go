@@ -23,7 +23,7 @@ type Config struct {
 	IdleTimeout  time.Duration // within a response's body; there is no limit on its length. Defaults to 5 min
 	ConnectWait  time.Duration // how long a request waits for NATS to come back. Defaults to 2 s
 	DiscoverWait time.Duration // how long a request waits for a worker to announce itself. Defaults to 500 ms
-	MaxInFlight  int           // requests under way. Defaults to 1,024
+	MaxInFlight  int           // requests under way, half of them of one person at most. Defaults to 1,024
 	GrantCache   int           // grants kept for reuse. Defaults to 10,000
 	OpaqueTokens bool          // accept tokens that are not JWTs with an expiry
 	TrustBroker  bool          // believe NATS when it says that nobody received a request

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/obo-relay/obo-relay/relay"
 )
 
@@ -23,7 +25,21 @@ type service struct {
 	fault     *relay.Error          // of the last of them
 	faultAt   time.Time
 	changed   chan struct{} // closed and replaced when an instance comes or changes
+	limit     *rate.Limiter // announcements whose signature is checked
 }
+
+// What a service's workers can make a publisher do and keep. A worker announces itself every 5 s, and at most ten times a
+// second when it is asked to; one that is not heard this time is heard the next.
+const (
+	announcementRate  = 200 // a second, twice as many at once
+	maxInstances      = 1000
+	errTooManyHeard   = fault("announcement: the service's workers announce themselves too often")
+	errTooManyWorkers = fault("announcement: the service has 1000 workers, the limit")
+)
+
+type fault string
+
+func (f fault) Error() string { return string(f) }
 
 // instance is one worker process.
 type instance struct {
@@ -52,7 +68,9 @@ func (d *directory) setTrust(trust *relay.Trust) {
 	d.trust = trust
 	for _, name := range trust.Names(relay.RoleService) {
 		if d.services[name] == nil {
-			d.services[name] = &service{refused: map[relay.Code]uint64{}, changed: make(chan struct{})}
+			d.services[name] = &service{
+				refused: map[relay.Code]uint64{}, changed: make(chan struct{}), limit: rate.NewLimiter(announcementRate, 2*announcementRate),
+			}
 		}
 		d.services[name].instances = map[string]*instance{}
 	}
@@ -65,10 +83,14 @@ func (d *directory) setTrust(trust *relay.Trust) {
 
 // heard takes in an announcement on the subject of the named service. Its error says why it was not believed.
 func (d *directory) heard(name string, payload []byte) error {
+	now := d.now()
 	d.mu.Lock()
 	trust := d.trust
+	allowed := d.services[name] == nil || d.services[name].limit.AllowN(now, 1)
 	d.mu.Unlock()
-	now := d.now()
+	if !allowed {
+		return relay.Wrap(relay.CodeRefused, errTooManyHeard, "dropped")
+	}
 	a, err := trust.VerifyAnnouncement(name, payload, now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -89,6 +111,9 @@ func (d *directory) heard(name string, payload []byte) error {
 		return relay.NewError(relay.CodeRefused, "announcement: repeated or out of order")
 	}
 	if i == nil {
+		if s.forget(now); len(s.instances) >= maxInstances {
+			return relay.Wrap(relay.CodeRefused, errTooManyWorkers, "dropped")
+		}
 		i = &instance{service: name, id: a.Instance, inFlight: new(atomic.Int64)}
 		s.instances[a.Instance] = i
 	}
@@ -99,12 +124,17 @@ func (d *directory) heard(name string, payload []byte) error {
 	s.fault = nil
 	close(s.changed)
 	s.changed = make(chan struct{})
+	s.forget(now)
+	return nil
+}
+
+// forget drops instances that no announcement can bring back.
+func (s *service) forget(now time.Time) {
 	for id, old := range s.instances {
 		if now.Sub(old.until) > tombstone {
 			delete(s.instances, id)
 		}
 	}
-	return nil
 }
 
 // candidate is what choosing needs to know of an instance, a snapshot.

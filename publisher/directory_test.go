@@ -185,3 +185,44 @@ func TestDirectoryTrustIsReplaced(t *testing.T) {
 		t.Error("middleware is still known")
 	}
 }
+
+// A flood of announcements is dropped before its signatures are checked, costs its own service alone, and is over at once.
+func TestDirectoryUnderAFlood(t *testing.T) {
+	clock, middleware, noisy := newTestClock(), relay.NewIdentity(), relay.NewIdentity()
+	d := newDirectory(trustOf(t, map[string]relay.Identity{"middleware": middleware, "noisy": noisy}), clock.now)
+	w := newTestWorker(t, middleware, time.Hour, clock.now())
+	checked := 0
+	for range 10 * announcementRate {
+		if err := d.heard("noisy", []byte("garbage")); !errors.Is(err, errTooManyHeard) {
+			checked++
+		}
+	}
+	if checked != 2*announcementRate {
+		t.Errorf("%d of %d were looked at", checked, 10*announcementRate)
+	}
+	mustHear(t, d, w.announces(clock.now()))
+	wantInstances(t, d, 1)
+	clock.add(time.Second)
+	if err := d.heard("noisy", []byte("garbage")); errors.Is(err, errTooManyHeard) {
+		t.Error("still dropped a second later")
+	}
+}
+
+// Instances are bounded: those that are known go on being heard, and there is room again once some are forgotten.
+func TestDirectoryIsBounded(t *testing.T) {
+	d, w, clock := newTestDirectory(t)
+	mustHear(t, d, w.announces(clock.now()))
+	s := d.services["middleware"]
+	for len(s.instances) < maxInstances {
+		s.instances[relay.NewInstance()] = &instance{until: clock.now(), said: &w.said}
+	}
+	late := newTestWorker(t, w.identity, time.Hour, clock.now())
+	if err := d.heard("middleware", late.announces(clock.now())); !errors.Is(err, errTooManyWorkers) {
+		t.Errorf("one over the limit: %v", err)
+	}
+	mustHear(t, d, w.announces(clock.now()))
+	clock.add(tombstone + time.Second)
+	later := newTestWorker(t, w.identity, time.Hour, clock.now())
+	mustHear(t, d, later.announces(clock.now()))
+	wantInstances(t, d, 1)
+}

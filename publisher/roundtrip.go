@@ -27,12 +27,10 @@ func (t *Transport) roundTrip(r *http.Request) (*http.Response, error) {
 	if fault != nil {
 		return nil, fault
 	}
-	select {
-	case t.slots <- struct{}{}:
-	default:
-		return nil, relay.Errorf(relay.CodePublisherBusy, "%d requests are under way, the limit", cap(t.slots))
+	release, fault := t.slots.take(c.tag)
+	if fault != nil {
+		return nil, fault
 	}
-	release := func() { <-t.slots }
 	resp, fault := t.try(c, release)
 	if fault != nil {
 		release()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -20,10 +21,11 @@ type Transport struct {
 	log       *slog.Logger
 	subjects  relay.Subjects
 	inbox     relay.ID
+	doubts    *rate.Limiter // lines about announcements that are not believed
 	grants    *grants
 	directory *directory
 	budget    *relay.Budget
-	slots     chan struct{} // one for each request under way
+	slots     *slots
 	nc        *nats.Conn    // set before ready is closed
 	ready     chan struct{} // closed when Run has a connection object
 	stopped   chan struct{} // closed when Run has returned
@@ -45,8 +47,8 @@ func New(cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	t := &Transport{
-		cfg: cfg, log: cfg.Log, inbox: relay.NewID(), directory: newDirectory(cfg.Trust, cfg.Now),
-		budget: relay.NewBudget(relay.ConnectionBudget), slots: make(chan struct{}, cfg.MaxInFlight),
+		cfg: cfg, log: cfg.Log, inbox: relay.NewID(), doubts: rate.NewLimiter(20, 20), directory: newDirectory(cfg.Trust, cfg.Now),
+		budget: relay.NewBudget(relay.ConnectionBudget), slots: newSlots(cfg.MaxInFlight),
 		ready: make(chan struct{}), stopped: make(chan struct{}), live: map[relay.ID]*attempt{}, up: make(chan struct{}), watched: map[string]bool{},
 	}
 	t.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
@@ -143,7 +145,11 @@ func (t *Transport) watch(nc *nats.Conn) error {
 		if t.watched[service] {
 			continue
 		}
-		if _, err := nc.Subscribe(t.subjects.Announce(service), func(m *nats.Msg) { t.announced(service, m) }); err != nil {
+		heard, err := nc.Subscribe(t.subjects.Announce(service), func(m *nats.Msg) { t.announced(service, m) })
+		if err != nil {
+			return err
+		}
+		if err := heard.SetPendingLimits(1<<12, 1<<20); err != nil {
 			return err
 		}
 		t.watched[service] = true
@@ -162,7 +168,7 @@ func (t *Transport) announced(service string, m *nats.Msg) {
 	known, before, _ := t.directory.candidates(service)
 	err := t.directory.heard(service, m.Data)
 	if err != nil {
-		if e := relay.AsError(err); e.Code != relay.CodeRefused {
+		if e := relay.AsError(err); e.Code != relay.CodeRefused && t.doubts.Allow() {
 			t.log.Warn("an announcement was not believed", "service", service, "code", string(e.Code), "reason", e.Detail, "remedy", e.Code.Info().Remedy)
 		} else {
 			t.log.Debug("an announcement was dropped", "service", service, "reason", e.Error())

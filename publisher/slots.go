@@ -1,0 +1,43 @@
+package publisher
+
+import (
+	"sync"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// slots bound the requests under way, half of them for one person at most: somebody's flood does not keep the app's other
+// people out.
+type slots struct {
+	size, perPerson int
+
+	mu     sync.Mutex
+	taken  int
+	person map[tag]int
+}
+
+func newSlots(size int) *slots {
+	return &slots{size: size, perPerson: (size + 1) / 2, person: map[tag]int{}}
+}
+
+// take takes a slot, which is to be released once.
+func (s *slots) take(whose tag) (release func(), fault *relay.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.taken >= s.size:
+		return nil, relay.Errorf(relay.CodePublisherBusy, "%d requests are under way, the limit", s.taken)
+	case s.person[whose] >= s.perPerson:
+		return nil, relay.Errorf(relay.CodePublisherBusy, "%d requests of this person are under way, half of the limit", s.person[whose])
+	}
+	s.taken++
+	s.person[whose]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.taken--
+		if s.person[whose]--; s.person[whose] == 0 {
+			delete(s.person, whose)
+		}
+	}, nil
+}
