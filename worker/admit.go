@@ -67,6 +67,7 @@ func (a *admission) clockStep() (time.Duration, error) {
 
 // admitted is a request that has been opened and burned. Only now may anything be sealed for it.
 type admitted struct {
+	quota *quota // in which it has begun; who goes on with the request ends that
 	grant *relay.Grant
 	head  *relay.RequestHead
 	frame relay.HeadFrame
@@ -75,7 +76,7 @@ type admitted struct {
 	fault *relay.Error // the head is authentic but breaks a rule: to be refused, sealed
 }
 
-// admit opens one message on a req subject. Its error may be answered unsealed with its code, and is for the log.
+// admit opens one message on a req subject, and leaves what it admits begun in its quota. Its error may be answered unsealed with its code, and is for the log.
 func (a *admission) admit(quota *quota, m *nats.Msg, from, reply relay.Address) (*admitted, *relay.Error) {
 	sealed, hash, frame, err := relay.SplitRequest(m.Data)
 	if err != nil {
@@ -89,6 +90,16 @@ func (a *admission) admit(quota *quota, m *nats.Msg, from, reply relay.Address) 
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "refused before it was opened")
 	}
+	quota.begin()
+	out, fault := a.open(quota, grant, m, from, reply, frame, now)
+	if fault != nil {
+		quota.end()
+	}
+	return out, fault
+}
+
+// open makes check 5.
+func (a *admission) open(quota *quota, grant *relay.Grant, m *nats.Msg, from, reply relay.Address, frame []byte, now time.Time) (*admitted, *relay.Error) {
 	opened, err := grant.OpenRequest(reply.ID, frame)
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "the head")
@@ -111,7 +122,7 @@ func (a *admission) admit(quota *quota, m *nats.Msg, from, reply relay.Address) 
 	if err := a.replay.burn(burnKey{grant.Gid, reply.ID}, from.App, time.UnixMilli(head.IssuedAt), now); err != nil {
 		return nil, err
 	}
-	out := &admitted{grant: grant, head: head, frame: opened, body: opened.Body, whole: opened.Type == relay.FrameWhole}
+	out := &admitted{quota: quota, grant: grant, head: head, frame: opened, body: opened.Body, whole: opened.Type == relay.FrameWhole}
 	if err := head.Check(); err != nil {
 		out.fault = relay.AsError(err)
 	}

@@ -100,8 +100,12 @@ func (s *sealer) message(grant *relay.Grant, compact string, change func(*relay.
 
 // admit admits a copy, since frames are opened in place.
 func (s *sealer) admit(m *nats.Msg) (*admitted, *relay.Error) {
-	return s.admission.admit(s.quota, &nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: append([]byte(nil), m.Data...)},
+	a, err := s.admission.admit(s.quota, &nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: append([]byte(nil), m.Data...)},
 		s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply))
+	if err == nil {
+		a.quota.end()
+	}
+	return a, err
 }
 
 func TestAdmit(t *testing.T) {

@@ -44,7 +44,7 @@ type Config struct {
 	MaxBody        int64         // bytes of a request body. 0 = no limit
 	ReplayCapacity int           // request ids remembered for 90 s, half of them of one person, two thirds of one app at most. Defaults to 1,000,000 (about 60 MB when full)
 	GrantCache     int           // opened grants kept. Defaults to 4,096
-	GrantRate      float64       // new grants opened a second for each app, each costs public-key work; twice as many at once. Defaults to 500
+	GrantRate      float64       // new grants opened a second for each app, each costs public-key work; five times as many at once. Defaults to 200
 	KeyLife        time.Duration // of an instance key. Defaults to one hour
 	DrainQuiet     time.Duration // without a new request before a draining worker refuses. Defaults to 2 s
 	DrainTimeout   time.Duration // from the signal to the end. Defaults to 15 s
@@ -61,7 +61,7 @@ func (c Config) withDefaults() Config {
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 256)
 	c.ReplayCapacity = cmp.Or(c.ReplayCapacity, 1_000_000)
 	c.GrantCache = cmp.Or(c.GrantCache, 4096)
-	c.GrantRate = cmp.Or(c.GrantRate, 500)
+	c.GrantRate = cmp.Or(c.GrantRate, 200)
 	c.KeyLife = cmp.Or(c.KeyLife, time.Hour)
 	c.DrainQuiet = cmp.Or(c.DrainQuiet, 2*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 15*time.Second)

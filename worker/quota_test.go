@@ -72,7 +72,7 @@ func TestQuotasOutliveATrustFile(t *testing.T) {
 // Public-key work is bounded for each app: over the rate a new grant is refused, grants that are open are not, another app
 // is not, and time makes good for it.
 func TestNewGrantsOfOneAppAreBounded(t *testing.T) {
-	s := newSealer(t, func(c *Config) { c.GrantRate = 2 })
+	s := newSealer(t, func(c *Config) { c.GrantRate = 0.8 }) // four at once
 	grant, compact := s.grant()
 	if _, err := s.admit(s.message(grant, compact, nil)); err != nil {
 		t.Fatal(err)
@@ -100,21 +100,21 @@ func TestNewGrantsOfOneAppAreBounded(t *testing.T) {
 	if _, err := s.admit(s.message(grant, compact, nil)); err != nil {
 		t.Errorf("a grant that is open: %v", err)
 	}
-	other := newQuotas(1, 2, trustOfApps("other")).of("other")
+	other := newQuotas(1, 1, trustOfApps("other")).of("other")
 	if _, err := s.admission.admit(other, late, s.subjects.Parse(late.Subject), s.subjects.Parse(late.Reply)); err != nil {
 		t.Errorf("another app's quota: %v", err)
 	}
 	newest, sealed := s.grant()
 	m := s.message(newest, sealed, nil)
-	s.clock.pass(time.Second)
+	s.clock.pass(2 * time.Second)
 	if _, err := s.admit(m); err != nil {
-		t.Errorf("the same bytes a second later: %v", err)
+		t.Errorf("the same bytes two seconds later: %v", err)
 	}
 }
 
 // Many requests under one new grant count once.
 func TestOneGrantCountsOnce(t *testing.T) {
-	s := newSealer(t, func(c *Config) { c.GrantRate = 0.5 }) // one at once
+	s := newSealer(t, func(c *Config) { c.GrantRate = 0.2 }) // one at once
 	grant, compact := s.grant()
 	var wg sync.WaitGroup
 	for range 8 * runtime.GOMAXPROCS(0) {
@@ -166,5 +166,41 @@ func TestFramesThatWaitAreBounded(t *testing.T) {
 	}
 	if a, b := q.of("flood").pending.Load(), q.of("ui").pending.Load(); a != 0 || b != 0 {
 		t.Errorf("%d and %d bytes are still counted", a, b)
+	}
+}
+
+// A flood's requests are opened a few at a time, whatever their number, and those of another app meanwhile. What is refused
+// gives its turn back.
+func TestRequestsOfOneAppAreOpenedAFewAtATime(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	few := cap(s.quota.opening)
+	for range few {
+		m := s.message(grant, compact, nil)
+		if _, err := s.admission.admit(s.quota, m, s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiting := make(chan *relay.Error, 1)
+	m := s.message(grant, compact, nil)
+	go func() {
+		_, err := s.admit(m)
+		waiting <- err
+	}()
+	other := newQuotas(1, 1, trustOfApps("other")).of("other")
+	for range 3 * few {
+		m := s.message(grant, compact, func(h *relay.RequestHead) { h.Subject += "-not" })
+		if _, err := s.admission.admit(other, m, s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply)); err == nil {
+			t.Error("admitted on another subject")
+		}
+	}
+	select {
+	case err := <-waiting:
+		t.Errorf("one more was opened: %v", err)
+	default:
+	}
+	s.quota.end()
+	if err := <-waiting; err != nil {
+		t.Error(err)
 	}
 }

@@ -107,8 +107,12 @@ func (e *exchangeRun) interrupt(cause *relay.Error) {
 func (e *exchangeRun) run() {
 	defer e.cancel(context.Canceled)
 	defer e.timer.Stop()
-	if err := e.check(); err != nil {
-		e.logFault(e.response.refuse(err))
+	refusal := e.check()
+	if refusal != nil {
+		e.logFault(e.response.refuse(refusal))
+	}
+	e.a.quota.end()
+	if refusal != nil {
 		return
 	}
 	whose := e.w.slots.person(e.call.App, e.call.Token)
@@ -122,7 +126,7 @@ func (e *exchangeRun) run() {
 	if verdict.user != nil {
 		e.userName = verdict.user.UserName
 	}
-	refusal := verdict.refusal
+	refusal = verdict.refusal
 	if refusal == nil {
 		refusal = e.w.audit.start(e.ctx, e.record)
 	}
