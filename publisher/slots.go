@@ -20,6 +20,12 @@ func newSlots(size int) *slots {
 	return &slots{size: size, perPerson: (size + 1) / 2, person: map[tag]int{}}
 }
 
+func (s *slots) inUse() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
+}
+
 // take takes a slot, which is to be released once.
 func (s *slots) take(whose tag) (release func(), fault *relay.Error) {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ var classes = [...]string{"ready", "draining", "silent"}
 // Stats reads the counters. It may be called at any time.
 func (t *Transport) Stats() Stats {
 	s := Stats{
-		InFlight: len(t.slots), Capacity: cap(t.slots), GrantsCached: t.grants.cache.Len(), GrantsSealed: t.grants.sealed.Load(),
+		InFlight: t.slots.inUse(), Capacity: t.slots.size, GrantsCached: t.grants.cache.Len(), GrantsSealed: t.grants.sealed.Load(),
 		Services: t.directory.stats(),
 	}
 	select {

@@ -258,7 +258,7 @@ func TestSwappedFrames(t *testing.T) {
 func TestReplayCacheIsFull(t *testing.T) {
 	n, log := start(t)
 	handler := &counter{}
-	w, _ := n.Worker(handler, withReplayCapacity(5)) // three of which may be one person's
+	w, _ := n.Worker(handler, withReplayCapacity(4)) // three of which may be one person's
 	client := n.Publisher(nil)
 	app := n.RawApp()
 	for range 3 {
