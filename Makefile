@@ -60,7 +60,7 @@ verify: ## formatting, vet, staticcheck, tidiness, and what may import what
 	$(GO) test -count=1 ./deploy/verify
 
 PLATFORM  ?=
-PACK      := $(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist $(addprefix --platform ,$(PLATFORM))
+PACK      = $(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist $(addprefix --platform ,$(PLATFORM))
 
 .PHONY: wheels
 wheels: ## Python wheels in bin/dist/, of VERSION (0.1.0) and for PLATFORM (all; for apps linux/amd64 will do)
@@ -70,7 +70,8 @@ wheels: ## Python wheels in bin/dist/, of VERSION (0.1.0) and for PLATFORM (all;
 dist: ## tarballs with all commands, beside them
 	@$(PACK) --tarballs
 
-.PHONY: apps
-apps: ## the real Streamlit and FastAPI apps, installed from the wheels and run (needs Python and a package index)
-	@mkdir -p .cache/apps
-	OBO_APPS_DIR=$(CURDIR)/.cache/apps $(GO) test ./deploy/apps -count=1 -run TestLive -v
+.PHONY: e2e
+e2e: PLATFORM := $(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)
+e2e: wheels ## the real Streamlit and FastAPI apps in real browsers (installs what it needs; Python and a package index)
+	@mkdir -p .cache/e2e
+	OBO_E2E_DIR=$(CURDIR)/.cache/e2e OBO_WHEELS=$(CURDIR)/$(BIN)/dist $(GO) test ./deploy/apps -count=1 -run TestE2E -v

@@ -113,7 +113,7 @@ class Flask(WithService):
 
 
 class Streamlit(unittest.TestCase):
-    """What a script sees is tested with the UI app: make apps."""
+    """What a script sees is tested with the UI app: make e2e."""
 
     def test_outside_a_script(self):
         import streamlit

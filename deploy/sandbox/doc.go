@@ -34,7 +34,7 @@
 //	SELECT id FROM range(1000000)      only id
 //	SELECT * FROM sales                a [Table] of Config.Tables: rows and table may depend on the person's groups
 //	SELECT current_user()              whose token it is
-//	SELECT :a, 1, 'x', NULL            one row, with named parameters
+//	SELECT :a, 1, 'x', NULL            one row, with named parameters; current_user() too
 //	SELECT slow(5), SELECT queued(5)   RUNNING or PENDING for 5 s
 //	SELECT stuck()                     until it is canceled
 //	SELECT raise_error('text')         FAILED

@@ -29,10 +29,9 @@ const forever = 1000 * time.Hour
 var (
 	sqlRange  = regexp.MustCompile(`(?is)^select\s+(\*|id)\s+from\s+range\s*\(\s*(\d{1,12})\s*\)$`)
 	sqlTable  = regexp.MustCompile(`(?is)^select\s+\*\s+from\s+([a-z0-9_.]+)$`)
-	sqlUser   = regexp.MustCompile(`(?is)^select\s+(?:current_user|session_user)\s*\(\s*\)$`)
 	sqlWait   = regexp.MustCompile(`(?is)^select\s+(slow|queued|stuck)\s*\(\s*(\d{0,5})\s*\)$`)
 	sqlRaise  = regexp.MustCompile(`(?is)^select\s+raise_error\s*\(\s*'([^']*)'\s*\)$`)
-	sqlValues = regexp.MustCompile(`(?is)^select\s+((?::[a-z_][a-z0-9_]*|-?\d+|'[^']*'|null)(?:\s*,\s*(?::[a-z_][a-z0-9_]*|-?\d+|'[^']*'|null))*)$`)
+	sqlValues = regexp.MustCompile(`(?is)^select\s+((?::[a-z_][a-z0-9_]*|-?\d+|'[^']*'|null|(?:current|session)_user\s*\(\s*\))(?:\s*,\s*(?::[a-z_][a-z0-9_]*|-?\d+|'[^']*'|null|(?:current|session)_user\s*\(\s*\)))*)$`)
 	sqlWrite  = regexp.MustCompile(`(?is)^(insert|update|delete|merge|create|drop|alter|grant|use)\b`)
 )
 
@@ -44,14 +43,12 @@ func (w *Workspace) parseSQL(req sqlRequest, p principal) query {
 		m := sqlRange.FindStringSubmatch(text)
 		n, _ := strconv.Atoi(m[2]) // 12 digits at most
 		return rangeQuery(n, m[1] == "*")
-	case sqlUser.MatchString(text):
-		return oneRow([]Column{{"current_user()", "STRING"}}, []*string{&p.name})
 	case sqlWait.MatchString(text):
 		return waitQuery(sqlWait.FindStringSubmatch(text))
 	case sqlRaise.MatchString(text):
 		return query{fault: &sqlFault{"BAD_REQUEST", "P0001", "[USER_RAISED_EXCEPTION] " + sqlRaise.FindStringSubmatch(text)[1] + " SQLSTATE: P0001"}}
 	case sqlValues.MatchString(text):
-		return valuesQuery(sqlValues.FindStringSubmatch(text)[1], req.Parameters)
+		return valuesQuery(sqlValues.FindStringSubmatch(text)[1], req.Parameters, p)
 	case sqlTable.MatchString(text):
 		return w.tableQuery(fullName(sqlTable.FindStringSubmatch(text)[1], req.Catalog, req.Schema), p)
 	case sqlWrite.MatchString(text):
@@ -87,7 +84,7 @@ func waitQuery(m []string) query {
 	return q
 }
 
-func valuesQuery(list string, parameters []sqlParameter) query {
+func valuesQuery(list string, parameters []sqlParameter, who principal) query {
 	var columns []Column
 	var row []*string
 	for item := range strings.SplitSeq(list, ",") {
@@ -96,6 +93,8 @@ func valuesQuery(list string, parameters []sqlParameter) query {
 		switch {
 		case strings.EqualFold(item, "null"):
 			column.Type, value = "VOID", nil
+		case strings.HasSuffix(item, ")"):
+			column.Name, value = "current_user()", text(who.name)
 		case item[0] == ':':
 			p, ok := findParameter(parameters, item[1:])
 			if !ok {

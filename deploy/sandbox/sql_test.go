@@ -107,6 +107,10 @@ func TestSQLRowsDifferByPerson(t *testing.T) {
 		t.Errorf("bob reads the secret: %+v", doc.Status)
 	}
 	var doc answerDoc
+	doc, _ = submit(t, ws, "alice", "select 7, session_user ( )", "")
+	if row := doc.Result.Rows[0]; *row[0] != "7" || *row[1] != "alice" {
+		t.Errorf("session_user: %+v", doc)
+	}
 	doc, _ = submit(t, ws, "alice", "select current_user()", "")
 	if *doc.Result.Rows[0][0] != "alice" {
 		t.Errorf("current_user: %+v", doc)

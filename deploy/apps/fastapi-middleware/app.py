@@ -49,7 +49,8 @@ def workspace_refuses(_: Request, error: DatabricksError) -> JSONResponse:
 
 @app.get("/me")
 def me(w: Workspace, x_forwarded_email: Annotated[str | None, Header()] = None) -> dict[str, str | None]:
-    return {"user": w.current_user.me().user_name, "email": x_forwarded_email}
+    who = w.current_user.me()
+    return {"user": who.user_name, "name": who.display_name, "email": x_forwarded_email}
 
 
 @app.get("/groups")
@@ -83,11 +84,12 @@ def sql(query: Query, w: Workspace) -> dict[str, list]:
 @app.get("/stream")
 def stream(w: Workspace, groups: Groups) -> StreamingResponse:
     """Server-sent events, a word each."""
-    name = w.current_user.me().display_name
+    text = f"""Hello {w.current_user.me().display_name}. The workspace says that you are in {" and ".join(groups)}.
+        I asked it with your own token, so what I find for you is what you may see, and nothing else."""
 
     async def words() -> AsyncIterator[str]:
-        for word in f"Hello {name}, you are in {' and '.join(groups)}.".split():
+        for word in text.split():
             yield f"data: {word}\n\n"
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
 
     return StreamingResponse(words(), media_type="text/event-stream")
