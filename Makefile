@@ -70,6 +70,15 @@ wheels: ## Python wheels in bin/dist/, of VERSION (0.1.0) and for PLATFORM (all;
 dist: ## tarballs with all commands, beside them
 	@$(PACK) --tarballs
 
+PYTHON    := .cache/python/bin/python
+
+.PHONY: python
+python: ## the Python module: types, and tests with the real frameworks (needs Python and a package index)
+	@test -x $(PYTHON) || python3 -m venv .cache/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement deploy/python/requirements.txt
+	cd deploy/python && $(CURDIR)/$(PYTHON) -m mypy --strict --cache-dir $(CURDIR)/.cache/mypy obo_relay
+	cd deploy/python && $(CURDIR)/$(PYTHON) -B -W ignore -m unittest test_obo_relay test_frameworks
+
 .PHONY: e2e
 e2e: PLATFORM := $(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)
 e2e: wheels ## the real Streamlit and FastAPI apps in real browsers (installs what it needs; Python and a package index)

@@ -1,8 +1,4 @@
-"""Tests of obo_relay with the real frameworks. They need packages:
-
-    pip install requests flask dash fastapi uvicorn httpx streamlit gradio
-    python -B -m unittest test_frameworks
-"""
+"""Tests of obo_relay with the real frameworks: make python installs them and runs these."""
 
 import os
 import threading
@@ -93,23 +89,34 @@ class Flask(WithService):
             thread.join()
         self.assertEqual(len(seen), 1)
 
-    def test_dash(self):
-        import dash
 
-        app = dash.Dash(__name__)
+class Dash(WithService):
+    def test_each_server(self):
+        for server in "flask", "fastapi":
+            with self.subTest(server):
+                self.callback(server)
+
+    def callback(self, server):
+        import dash
+        from fastapi.testclient import TestClient
+
+        app = dash.Dash(__name__, backend=server)
         app.layout = dash.html.Div([dash.dcc.Input(id="in"), dash.html.Div(id="out")])
 
         @app.callback(dash.Output("out", "children"), dash.Input("in", "value"))
         def show(_):
             return obo_relay.session("middleware").get("/echo").text
 
-        client = app.server.test_client()
         body = {
             "output": "out.children", "outputs": {"id": "out", "property": "children"},
             "inputs": [{"id": "in", "property": "value", "value": "x"}], "changedPropIds": ["in.value"],
         }
-        answer = client.post("/_dash-update-component", json=body, headers={TOKEN: "alice"})
-        self.assertIn("alice None", answer.text)
+        client = TestClient(app.server) if server == "fastapi" else app.server.test_client()
+        for token in "alice", "bob":
+            answer = client.post("/_dash-update-component", json=body, headers={TOKEN: token})
+            self.assertIn(f"{token} None", answer.text)
+        with self.assertRaises(obo_relay.NoToken):
+            obo_relay.headers()
 
 
 class Streamlit(unittest.TestCase):

@@ -21,7 +21,7 @@ def module(name: str, **content: object) -> types.ModuleType:
 @contextmanager
 def imported(*modules: types.ModuleType):
     """Only these frameworks have been imported by the app."""
-    frameworks = ("streamlit", "streamlit.runtime", "streamlit.runtime.scriptrunner", "flask", "gradio", "gradio.context")
+    frameworks = "streamlit", "streamlit.runtime", "streamlit.runtime.scriptrunner", "flask", "dash", "gradio", "gradio.context"
     with mock.patch.dict(sys.modules):
         for name in frameworks:
             sys.modules.pop(name, None)
@@ -39,6 +39,15 @@ def flask(active: bool, headers: dict):
     return (module("flask", has_request_context=lambda: active, request=types.SimpleNamespace(headers=headers)),)
 
 
+class NoCallback(Exception):
+    pass
+
+
+def dash(**context: object):
+    exceptions = types.SimpleNamespace(MissingCallbackContextException=NoCallback)
+    return (module("dash", exceptions=exceptions, ctx=types.SimpleNamespace(**context)),)
+
+
 def gradio(request: object):
     local = types.SimpleNamespace(request=types.SimpleNamespace(get=lambda default=None: request))
     return module("gradio"), module("gradio.context", LocalContext=local)
@@ -50,6 +59,7 @@ class Headers(unittest.TestCase):
         for name, modules in {
             "streamlit": streamlit(object(), headers),
             "flask": flask(True, headers),
+            "dash on another server than Flask": dash(headers=headers),
             "gradio": gradio(types.SimpleNamespace(headers=headers)),
         }.items():
             with self.subTest(name), imported(*modules):
@@ -71,7 +81,7 @@ class Headers(unittest.TestCase):
             self.assertEqual(obo_relay.headers(), {TOKEN: "new"})
 
     def test_outside_a_request(self):
-        for modules in (), streamlit(None, {}), flask(False, {}), gradio(None):
+        for modules in (), streamlit(None, {}), flask(False, {}), dash(), gradio(None):
             with imported(*modules), self.assertRaisesRegex(obo_relay.NoToken, "no request .* A thread has no request"):
                 obo_relay.headers()
 

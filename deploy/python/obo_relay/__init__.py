@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ def _current() -> Any:
 
         if flask.has_request_context():
             return flask.request.headers
+    if "dash" in sys.modules:  # on another server than Flask, since Dash 4
+        import dash
+
+        with suppress(dash.exceptions.MissingCallbackContextException, AttributeError):
+            return dash.ctx.headers
     if "gradio" in sys.modules:
         from gradio.context import LocalContext
 
