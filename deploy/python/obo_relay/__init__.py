@@ -78,7 +78,7 @@ def _current() -> Any:
     if "dash" in sys.modules:  # on another server than Flask, since Dash 4
         import dash
 
-        with suppress(dash.exceptions.MissingCallbackContextException, AttributeError):
+        with suppress(dash.exceptions.MissingCallbackContextException, LookupError, AttributeError):
             return dash.ctx.headers
     if "gradio" in sys.modules:
         from gradio.context import LocalContext
