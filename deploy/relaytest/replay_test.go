@@ -82,6 +82,9 @@ func alterations(app *relaytest.RawApp, captured *nats.Msg, other *relay.Announc
 		id, _ := relay.ParseID(m.Header.Get("Obo-Id"))
 		m.Subject = subjects.Control(relaytest.Service, app.Instance(m.Subject), relaytest.App, id)
 	})
+	for spelling, data := range respelled(captured.Data) {
+		alter(spelling, func(m *nats.Msg) { m.Data = data })
+	}
 	if other != nil {
 		alter("another instance", func(m *nats.Msg) { m.Subject = subjects.Request(relaytest.Service, other.Instance, relaytest.App) })
 	}
