@@ -209,54 +209,6 @@ func TestDelayedRequest(t *testing.T) {
 	handler.want(t, 0)
 }
 
-// Frames of one request do not count for another, in either direction, for one person or for two.
-func TestSwappedFrames(t *testing.T) {
-	n, _ := start(t)
-	handler := &counter{}
-	w, _ := n.Worker(handler, nil)
-	app := n.RawApp()
-	said := app.Worker(w.Instance())
-	inspect := newInspector(t, n)
-	aliceGrant, aliceCompact := app.Grant(said, alice())
-	bobGrant, bobCompact := app.Grant(said, relaytest.Token("bob", tomorrow()))
-	for name, pair := range map[string][2]*nats.Msg{
-		"same person": {app.Request(said, aliceGrant, aliceCompact, relay.NewID(), nil), app.Request(said, aliceGrant, aliceCompact, relay.NewID(), nil)},
-		"two people":  {app.Request(said, aliceGrant, aliceCompact, relay.NewID(), nil), app.Request(said, bobGrant, bobCompact, relay.NewID(), nil)},
-	} {
-		a, b := pair[0], pair[1]
-		split := func(m *nats.Msg) (grant, frame []byte) {
-			end := 2 + int(m.Data[0])<<8 + int(m.Data[1])
-			return m.Data[:end], m.Data[end:]
-		}
-		ga, fa := split(a)
-		gb, fb := split(b)
-		swaps := []*nats.Msg{}
-		for _, subject := range []*nats.Msg{a, b} {
-			for _, data := range [][]byte{append(append([]byte(nil), ga...), fb...), append(append([]byte(nil), gb...), fa...)} {
-				m := relaytest.Copy(subject)
-				m.Data = data
-				swaps = append(swaps, m)
-			}
-		}
-		x := relaytest.Copy(a)
-		x.Reply, x.Header = b.Reply, b.Header
-		y := relaytest.Copy(a)
-		y.Data = b.Data
-		swaps = append(swaps, x, y)
-		if string(ga) == string(gb) { // then grant and frame of one are a whole: leave out what is the request itself
-			swaps = []*nats.Msg{x, y}
-		}
-		before := inspect.stats(w.Instance()).Dropped
-		for _, m := range swaps {
-			app.Tap.Send(m)
-		}
-		waitDropped(t, inspect, before+uint64(len(swaps)), w.Instance())
-		if handler.n.Load() != 0 {
-			t.Errorf("%s: the handler ran", name)
-		}
-	}
-}
-
 // A full replay cache refuses, and says so; it forgets nothing to make room.
 func TestReplayCacheIsFull(t *testing.T) {
 	n, log := start(t)
