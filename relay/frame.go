@@ -50,8 +50,11 @@ const (
 func (t FrameType) control() bool { return t == FrameCredit || t == FrameCancel }
 func (t FrameType) final() bool   { return t == FrameWhole || t == FrameEnd }
 
-// FrameLimit is the largest plaintext of a frame on a server with that max_payload.
-func FrameLimit(maxPayload int64) int { return int(min(MaxFrame, maxPayload-frameReserve)) }
+// FrameLimit is the largest plaintext of a frame on a server with that max_payload. A server that says that it takes less
+// than it must refuses larger frames itself.
+func FrameLimit(maxPayload int64) int {
+	return int(min(MaxFrame, max(maxPayload, MinMaxPayload)-frameReserve))
+}
 
 // keySource derives the keys of the requests under one grant. The extract step of HKDF (RFC 5869 §2.2) is done once.
 type keySource struct {

@@ -187,7 +187,7 @@ func TestFrameSizes(t *testing.T) {
 }
 
 func TestFrameLimit(t *testing.T) {
-	for maxPayload, want := range map[int64]int{64 << 10: 48 << 10, 70_000: 70_000 - 16<<10, 80 << 10: 64 << 10, 1 << 20: 64 << 10, 64 << 20: 64 << 10} {
+	for maxPayload, want := range map[int64]int{64 << 10: 48 << 10, 70_000: 70_000 - 16<<10, 80 << 10: 64 << 10, 1 << 20: 64 << 10, 64 << 20: 64 << 10, 0: 48 << 10, 10_000: 48 << 10, -1 << 63: 48 << 10} {
 		if got := FrameLimit(maxPayload); got != want {
 			t.Errorf("FrameLimit(%d) = %d, want %d", maxPayload, got, want)
 		}
