@@ -139,7 +139,7 @@ func Connect(c ConnectConfig) (*nats.Conn, error) {
 	url, door := c.URL, (*brokerapp.Door)(nil)
 	if brokerapp.Is(c.URL) {
 		var err error
-		if door, err = c.door(); err != nil {
+		if door, err = c.Door(); err != nil {
 			return nil, fmt.Errorf("NATS %s: %w", redactURLs(c.URL), err)
 		}
 		url = "nats://" + door.Name() // for people: it is the door that is dialed
@@ -160,8 +160,8 @@ func Connect(c ConnectConfig) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// door is the way to a broker app.
-func (c ConnectConfig) door() (*brokerapp.Door, error) {
+// Door is the way to a broker app, for a URL that names one.
+func (c ConnectConfig) Door() (*brokerapp.Door, error) {
 	client, err := brokerapp.NewClient(c.CAFile)
 	if err != nil {
 		return nil, err

@@ -64,6 +64,10 @@ func NewFront(w *Worker, app *url.URL, wrap ...func(http.RoundTripper) http.Roun
 func (f *Front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	f.serving.Add(1)
 	defer f.serving.Done()
+	if r.URL.Path == ProbePath || r.URL.Path == ProbePathAPI {
+		Probe(rw, r)
+		return
+	}
 	start := f.w.cfg.Now()
 	id := relay.NewID()
 	path, _, _ := strings.Cut(r.RequestURI, "?")

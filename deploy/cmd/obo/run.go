@@ -24,6 +24,7 @@ type commands struct {
 	Policy  policyCommand  `cmd:"" help:"Check a policy file, or say what it decides."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a stand-in for a workspace, with alice and bob."`
 	Dev     devCommand     `cmd:"" help:"Run a UI app on this machine as on the platform, with the relay to its middleware apps."`
+	Doctor  doctorCommand  `cmd:"" help:"Look at everything that a request needs, step by step, with a remedy for each fault."`
 	Demo    demoCommand    `cmd:"" help:"Play the whole story on this machine, check each line of it, and exit."`
 	Up      upCommand      `cmd:"" help:"The same, staying, with a page to click through."`
 }
