@@ -52,7 +52,7 @@ func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
 	if err != nil {
 		return nil, relay.AsError(err)
 	}
-	h := r.Header.Clone()
+	h := maps.Clone(r.Header) // the values are only read
 	if h == nil {
 		h = http.Header{}
 	}

@@ -111,13 +111,14 @@ func newSalt() (salt [saltSize]byte) {
 	return salt
 }
 
-// newFrame starts a message: room bytes in front of the frame for the caller to fill, the clear header, and capacity for
-// size bytes of plaintext, which the caller appends before sealFrame.
-func newFrame(room int, t FrameType, seq uint64, size int) []byte {
-	b := make([]byte, room, room+frameHeader+size+frameTag)
-	b = append(b, Version, byte(t))
+// beginFrame starts a message in b, which is empty and large enough (see frameSize): room bytes in front of the frame for
+// the caller to fill, the clear header, and then the plaintext, which the caller appends before sealFrame.
+func beginFrame(b []byte, room int, t FrameType, seq uint64) []byte {
+	b = append(b[:room], Version, byte(t))
 	return binary.BigEndian.AppendUint64(b, seq)
 }
+
+func frameSize(room, plaintext int) int { return room + frameHeader + plaintext + frameTag }
 
 // sealFrame encrypts in place the plaintext that was appended to a newFrame.
 func sealFrame(aead cipher.AEAD, b []byte, room int) []byte {

@@ -193,3 +193,8 @@ func TestFrameLimit(t *testing.T) {
 		}
 	}
 }
+
+// newFrame begins a message with capacity for size bytes of plaintext.
+func newFrame(room int, t FrameType, seq uint64, size int) []byte {
+	return beginFrame(make([]byte, 0, frameSize(room, size)), room, t, seq)
+}

@@ -90,22 +90,6 @@ type End struct {
 
 // EncodeHead renders a RequestHead, ReplyHead or End. A head over MaxHead is CodeHeadTooLarge.
 func EncodeHead(v any) ([]byte, error) {
-	switch h := v.(type) {
-	case *RequestHead:
-		c := *h
-		c.Header = isomorphicDecode(h.Header)
-		v = &c
-	case *ReplyHead:
-		c := *h
-		c.Header = isomorphicDecode(h.Header)
-		v = &c
-	case *End:
-		c := *h
-		if c.Trailer != nil {
-			c.Trailer = isomorphicDecode(h.Trailer)
-		}
-		v = &c
-	}
 	b, err := marshal(v)
 	if err != nil {
 		return nil, Wrap(CodeBadRequest, jsonError(err), "the head cannot be encoded")
@@ -122,17 +106,10 @@ func DecodeRequestHead(b []byte) (*RequestHead, error) {
 	if err := unmarshalStrict(b, h); err != nil {
 		return nil, err
 	}
-	var err error
-	h.Header, err = decodeHeader(h.Header)
-	return h, err
-}
-
-// decodeHeader turns a head's header into bytes. It is never nil afterwards, so that fields can be set.
-func decodeHeader(h http.Header) (http.Header, error) {
-	if h == nil {
-		return http.Header{}, nil
+	if h.Header == nil { // so that fields can be set
+		h.Header = http.Header{}
 	}
-	return isomorphicEncode(h)
+	return h, nil
 }
 
 // DecodeReplyHead decodes and checks a reply head.
@@ -141,9 +118,8 @@ func DecodeReplyHead(b []byte) (*ReplyHead, error) {
 	if err := unmarshalStrict(b, h); err != nil {
 		return nil, err
 	}
-	var err error
-	if h.Header, err = decodeHeader(h.Header); err != nil {
-		return nil, err
+	if h.Header == nil { // so that fields can be set
+		h.Header = http.Header{}
 	}
 	return h, h.check()
 }
@@ -152,10 +128,6 @@ func DecodeReplyHead(b []byte) (*ReplyHead, error) {
 func DecodeEnd(b []byte) (*End, error) {
 	e := new(End)
 	if err := unmarshalStrict(b, e); err != nil {
-		return nil, err
-	}
-	var err error
-	if e.Trailer, err = isomorphicEncode(e.Trailer); err != nil {
 		return nil, err
 	}
 	return e, checkHeader(e.Trailer)

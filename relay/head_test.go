@@ -92,7 +92,10 @@ func TestHeadVectors(t *testing.T) {
 }
 
 func TestDecodedHeadersCanBeSet(t *testing.T) {
-	request, err := DecodeRequestHead([]byte(`{"header":null}`))
+	if _, err := DecodeRequestHead([]byte(`{"header":null}`)); err == nil {
+		t.Error("null passed for an object")
+	}
+	request, err := DecodeRequestHead([]byte(`{}`))
 	if err != nil {
 		t.Fatal(err)
 	}

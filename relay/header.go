@@ -1,11 +1,9 @@
 package relay
 
 import (
-	"errors"
 	"net/http"
 	"net/textproto"
 	"strings"
-	"unicode/utf8"
 )
 
 // Headers of the platform that matter here.
@@ -130,72 +128,4 @@ func RequestID(h http.Header, id ID) string {
 		return id.String()
 	}
 	return v
-}
-
-// isomorphicDecode turns header bytes into the code points of the same numbers (WHATWG Infra), so that any byte survives
-// JSON. All-ASCII headers, nearly all, are returned as they are.
-func isomorphicDecode(h http.Header) http.Header {
-	if h == nil {
-		return http.Header{}
-	}
-	if allASCII(h) {
-		return h
-	}
-	return mapValues(h, func(v string) string {
-		var b strings.Builder
-		for i := range len(v) {
-			b.WriteRune(rune(v[i]))
-		}
-		return b.String()
-	})
-}
-
-var errCodePoint = errors.New("a header value holds a code point over U+00FF")
-
-// isomorphicEncode is the inverse of isomorphicDecode.
-func isomorphicEncode(h http.Header) (http.Header, error) {
-	if allASCII(h) {
-		return h, nil
-	}
-	for _, values := range h {
-		for _, v := range values {
-			for _, r := range v {
-				if r > 0xFF {
-					return nil, errCodePoint
-				}
-			}
-		}
-	}
-	return mapValues(h, func(v string) string {
-		b := make([]byte, 0, len(v))
-		for _, r := range v {
-			b = append(b, byte(r))
-		}
-		return string(b)
-	}), nil
-}
-
-func allASCII(h http.Header) bool {
-	for _, values := range h {
-		for _, v := range values {
-			for i := range len(v) {
-				if v[i] >= utf8.RuneSelf {
-					return false
-				}
-			}
-		}
-	}
-	return true
-}
-
-func mapValues(h http.Header, f func(string) string) http.Header {
-	out := make(http.Header, len(h))
-	for name, values := range h {
-		mapped := make([]string, len(values))
-		for i, v := range values {
-			mapped[i] = f(v)
-		}
-		out[name] = mapped
-	}
-	return out
 }

@@ -13,7 +13,7 @@ import (
 // unmarshalStrict decodes a document of ours: names are case-sensitive, an unknown member, a duplicate name, invalid
 // UTF-8 or anything after the value is an error (PROTOCOL.md §3). encoding/json forgives all but the last.
 func unmarshalStrict(data []byte, v any) error {
-	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true)); err != nil {
+	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true), readFields); err != nil {
 		return jsonError(err)
 	}
 	return nil
@@ -50,7 +50,7 @@ func pointer(p jsontext.Pointer) string {
 	return string(p)
 }
 
-func marshal(v any) ([]byte, error) { return json.Marshal(v, json.Deterministic(true)) }
+func marshal(v any) ([]byte, error) { return json.Marshal(v, json.Deterministic(true), writeFields) }
 
 // decodeBase64 is base64url without padding (RFC 7515 §2), canonical: no spare bits, no white space. It refuses what
 // re-encodes to something else, because two spellings of one sealed object would be two objects.

@@ -32,7 +32,7 @@ type Stream struct {
 	once   sync.Once // Close
 }
 
-// Publish sends one payload. The frame type and, on a reply's head and end, the status are for hints.
+// Publish sends one payload, of which it keeps nothing when it returns. The frame type and, on a reply's head and end, the status are for hints.
 type Publish func(payload []byte, t FrameType, status int) error
 
 // StreamConfig configures a Stream. All members but Request are required.
@@ -53,6 +53,7 @@ func NewStream(ctx context.Context, cfg StreamConfig) *Stream {
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.out.init(s)
 	s.in.init(s)
+	s.cfg.Request = HeadFrame{} // it holds the whole message
 	return s
 }
 
@@ -78,6 +79,7 @@ func (s *Stream) Close() {
 	s.once.Do(func() {
 		s.cancel(errClosed)
 		s.in.release()
+		s.out.release()
 	})
 }
 
@@ -131,28 +133,5 @@ func (s *Stream) sendCredit(resend bool) {
 func (s *Stream) SendCancel(code Code) {
 	s.out.control(FrameCancel, []byte(code))
 }
-
-// Budget bounds what the streams of one connection may have in flight beyond their first window.
-type Budget struct{ free atomic.Int64 }
-
-// NewBudget returns a budget of n bytes.
-func NewBudget(n int64) *Budget {
-	b := new(Budget)
-	b.free.Store(n)
-	return b
-}
-
-// ConnectionBudget is the usual budget of one NATS connection (PROTOCOL.md §7).
-const ConnectionBudget = 32 << 20
-
-func (b *Budget) take(n int64) bool {
-	if b.free.Add(-n) >= 0 {
-		return true
-	}
-	b.free.Add(n)
-	return false
-}
-
-func (b *Budget) give(n int64) { b.free.Add(n) }
 
 var _ io.Reader = (*Stream)(nil)

@@ -62,18 +62,20 @@ func (o *sender) init(s *Stream) {
 
 // start begins a frame with what stands in front of it: the publisher's grant, or the worker's salt.
 func (o *sender) start(t FrameType, seq uint64, size int) (b []byte, room int) {
+	head := seq == 0 && o.s.cfg.Role == RoleApp
 	switch {
-	case seq == 0 && o.s.cfg.Role == RoleApp:
+	case head:
 		room = grantRoom(o.grant, o.known)
-		b = newFrame(room, t, seq, size)
-		putGrant(b, o.grant, o.known)
 	case o.salt != nil:
 		room = 1 + saltSize
-		b = newFrame(room, t, seq, size)
+	}
+	b = beginFrame(o.s.cfg.Budget.buffer(frameSize(room, size)), room, t, seq)
+	switch {
+	case head:
+		putGrant(b, o.grant, o.known)
+	case o.salt != nil:
 		b[0] = replySalted
 		copy(b[1:], o.salt)
-	default:
-		b = newFrame(0, t, seq, size)
 	}
 	return b, room
 }
@@ -109,7 +111,7 @@ func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
 	if o.next == 1 && o.s.cfg.Role == RoleApp && err != nil {
 		// Nothing of this request has left, so the caller is told "not delivered" and may go elsewhere: a Resend that
 		// waits for the mutex must not publish it after all.
-		o.kept = nil
+		o.forget()
 		o.s.Fail(err)
 		return err
 	}
@@ -139,12 +141,29 @@ func (o *sender) trim() {
 		if o.kept[n].t == FrameData {
 			o.acked += int64(o.kept[n].size)
 		}
+		o.s.cfg.Budget.recycle(o.kept[n].payload)
 		n++
 	}
 	if n > 0 {
 		clear(o.kept[:n])
 		o.kept = o.kept[n:]
 	}
+}
+
+// forget drops what is kept; the caller holds mu.
+func (o *sender) forget() {
+	for _, f := range o.kept {
+		o.s.cfg.Budget.recycle(f.payload)
+	}
+	o.kept = nil
+}
+
+// release drops what is kept when the stream has ended.
+func (o *sender) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.forget()
+	o.ended = true
 }
 
 // control seals and publishes a control frame, best effort.

@@ -108,7 +108,7 @@ type finished struct {
 const (
 	keepFinished     = 10 * time.Second
 	maxKept          = 32 << 20 // bytes of finished replies
-	keptOverhead     = 2 << 10  // what an exchange costs beside its frames
+	keptOverhead     = 4 << 10  // what an exchange costs beside its frames
 	errPendingFull   = fault("frames overtook the admission of their request")
 	errNoSuchRequest = fault("a frame for no request of this worker")
 )

@@ -21,6 +21,7 @@ type Worker struct {
 	keys      *keyring
 	admission *admission
 	exchanges *exchanges
+	crew      *crew
 	announcer *announcer
 	stats     *stats
 	budget    *relay.Budget
@@ -59,7 +60,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		cfg: cfg, log: cfg.Log, instance: relay.NewInstance(), exchanges: newExchanges(), start: cfg.Now(), ready: make(chan struct{}),
+		cfg: cfg, log: cfg.Log, instance: relay.NewInstance(), exchanges: newExchanges(), crew: newCrew(), start: cfg.Now(), ready: make(chan struct{}),
 		stats: newStats(cfg.Now()), budget: relay.NewBudget(relay.ConnectionBudget), slots: newSlots(cfg.MaxInFlight),
 		quotas: newQuotas(max(hardLeast, hardFactor*cfg.MaxInFlight), cfg.GrantRate, cfg.Trust),
 	}
@@ -121,6 +122,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.nc = nc
 	close(w.ready)
+	defer w.crew.dismiss()
 	defer nc.Close()
 	if err := w.subscribe(); err != nil {
 		return err
@@ -196,11 +198,11 @@ func (w *Worker) receiveRequest(m *nats.Msg, from relay.Address) {
 	}
 	w.stats.inFlight.Add(1)
 	w.lastHead.Store(int64(w.elapsed()))
-	go func() {
+	w.crew.run(func() {
 		defer w.stats.inFlight.Add(-1)
 		defer w.quotas.leave(quota)
 		w.serve(x, m, from, reply)
-	}()
+	})
 }
 
 // refuseUnsealed answers a message that nobody could be proved to have sent. The code decides nothing; the reason is for
