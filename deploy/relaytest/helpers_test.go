@@ -33,7 +33,8 @@ func start(t *testing.T) (*relaytest.Net, *relaytest.Log) {
 	return relaytest.New(t, log), log
 }
 
-func alice() string { return relaytest.Token("alice", time.Now().Add(time.Hour)) }
+// alice is one token, as for all requests of a page, whichever second they are sent in.
+var alice = sync.OnceValue(func() string { return relaytest.Token("alice", time.Now().Add(time.Hour)) })
 
 // newRequest is a request with Alice's token.
 func newRequest(t *testing.T, method, path string, body io.Reader) *http.Request {
