@@ -162,6 +162,7 @@ func TestPortTaken(t *testing.T) {
 		"client":    {ConfigText: openText, Port: port},
 		"websocket": {ConfigText: openText + `websocket: { listen: "127.0.0.1:-1", no_tls: true }`, WebSocketPort: port},
 		"monitor":   {ConfigText: openText, MonitorPort: port},
+		"app":       {ConfigText: openText, App: &App{Listen: fmt.Sprint("127.0.0.1:", port)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg.Log = quiet()
@@ -219,6 +220,7 @@ func TestConfigFaults(t *testing.T) {
 		"missing file": {ConfigFile: filepath.Join(dir, "missing.conf")},
 		"port":         {ConfigText: openText, Port: 70000},
 		"drain":        {ConfigText: openText, DrainTimeout: -1},
+		"two ports":    {ConfigText: openText, WebSocketPort: 8000, App: &App{Listen: ":1"}},
 		"no websocket": {ConfigText: openText, WebSocketPort: 8000},
 	} {
 		if _, err := New(cfg); err == nil {

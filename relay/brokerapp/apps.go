@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -53,10 +54,10 @@ func lookUp(ctx context.Context, client *http.Client, workspace *url.URL, name, 
 		return App{}, &refusal{fmt.Sprintf("the workspace does not accept the token with which it was asked where app %s is (401)", name)}
 	case http.StatusForbidden, http.StatusNotFound:
 		var fault struct {
-			Code any `json:"error_code"`
+			Code string `json:"error_code"`
 		}
 		_ = json.Unmarshal(body, &fault) // the status says enough
-		return App{}, fmt.Errorf("the workspace does not say where app %s is (%d %s): deploy it, and give this app's service principal CAN USE on it, or give its URL instead of its name", name, response.StatusCode, plain(fmt.Sprint(fault.Code)))
+		return App{}, fmt.Errorf("the workspace does not say where app %s is (%s): deploy it, and give this app's service principal CAN USE on it, or give its URL instead of its name", name, code(response.StatusCode, fault.Code))
 	}
 	return App{}, fmt.Errorf("the workspace answered %d when it was asked where app %s is", response.StatusCode, name)
 }
@@ -98,10 +99,10 @@ func unwrapURL(err error) error {
 	return err
 }
 
-// plain is a short word of a server's for a log.
-func plain(s string) string {
-	if len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
-		return "?"
+// code is a status with the server's word for the fault, if that is fit for a log.
+func code(status int, word string) string {
+	if word == "" || len(word) > 64 || strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
+		return strconv.Itoa(status)
 	}
-	return s
+	return strconv.Itoa(status) + " " + word
 }

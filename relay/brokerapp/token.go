@@ -51,8 +51,9 @@ type principal struct {
 	config clientcredentials.Config
 	client *http.Client
 
-	mu   sync.Mutex // held while a token is obtained, so that it is obtained once
-	last *oauth2.Token
+	mu    sync.Mutex // held while a token is obtained, so that it is obtained once
+	last  *oauth2.Token
+	renew time.Duration // the last one's remaining life at which another is obtained
 }
 
 // Tokens returns the principal's tokens, obtained when needed and renewed before they expire.
@@ -73,19 +74,16 @@ func (p Principal) Tokens(client *http.Client) (TokenSource, error) {
 func (p *principal) Token(ctx context.Context) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.last != nil && time.Until(p.last.Expiry) > min(refreshBefore, p.life()/2) {
+	if p.last != nil && time.Until(p.last.Expiry) > p.renew {
 		return p.last.AccessToken, nil
 	}
 	token, err := p.config.Token(context.WithValue(ctx, oauth2.HTTPClient, p.client))
 	if err != nil {
 		return "", tokenFault(err)
 	}
-	p.last = token
+	p.last, p.renew = token, min(refreshBefore, time.Until(token.Expiry)/2)
 	return token.AccessToken, nil
 }
-
-// life is how long the last token was to live when it came.
-func (p *principal) life() time.Duration { return time.Duration(p.last.ExpiresIn) * time.Second }
 
 func (p *principal) Forget() {
 	p.mu.Lock()
@@ -100,7 +98,7 @@ func tokenFault(err error) error {
 		return fmt.Errorf("the workspace's token endpoint cannot be reached: %w", unwrapURL(err))
 	}
 	if status := answer.Response.StatusCode; status == http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusForbidden {
-		return fmt.Errorf("the workspace gives the service principal no token (%d %s): compare DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET with what the platform gives this app", status, plain(answer.ErrorCode))
+		return fmt.Errorf("the workspace gives the service principal no token (%s): compare DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET with what the platform gives this app", code(status, answer.ErrorCode))
 	}
 	return fmt.Errorf("the workspace's token endpoint answered %d", answer.Response.StatusCode)
 }
