@@ -7,14 +7,20 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	platform "github.com/databricks/databricks-sdk-go/service/apps"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/obo-relay/obo-relay/deploy/setup"
 )
 
 // folders are the apps' by the name that the bundle gives them.
 var folders = map[string]string{"ui": "streamlit-ui", "middleware": "fastapi-middleware"}
+
+// The broker app, by the name that the bundle gives it and its folder, which is the app's name.
+const brokerKey, brokerFolder = "obo_broker", "obo-broker"
 
 // appYAML is an app.yaml: Databricks Apps, "Configure app execution with app.yaml".
 type appYAML struct {
@@ -47,8 +53,10 @@ type bundled struct {
 	Name           string   `json:"name"`
 	Description    string   `json:"description"`
 	SourceCodePath string   `json:"source_code_path"`
-	UserAPIScopes  []string `json:"user_api_scopes"`
-	Resources      []any    `json:"resources"`
+	UserAPIScopes  []string `json:"user_api_scopes,omitempty"`
+	Resources      []any    `json:"resources,omitempty"`
+	MinInstances   int      `json:"compute_min_instances,omitzero"`
+	MaxInstances   int      `json:"compute_max_instances,omitzero"`
 }
 
 func readBundle(t *testing.T) map[string]bundled {
@@ -91,7 +99,7 @@ func convert(t *testing.T, from, to any) {
 func TestBundleSaysWhatThePlatformReads(t *testing.T) {
 	t.Parallel()
 	apps := readBundle(t)
-	scopes := map[string]string{}
+	scopes, brokers := map[string]string{}, 0
 	for key, folder := range folders {
 		app := apps[key]
 		if app.SourceCodePath != "./"+folder || app.Name != key || !slices.Contains(app.UserAPIScopes, "sql") {
@@ -111,6 +119,12 @@ func TestBundleSaysWhatThePlatformReads(t *testing.T) {
 					t.Errorf("%s: %s", key, s.Permission)
 				}
 			}
+			if a := resource.App; a != nil {
+				brokers++
+				if a.Name != "${resources.apps."+brokerKey+".name}" || a.Permission != platform.AppResourceAppAppPermissionCanUse {
+					t.Errorf("%s: %+v", key, a)
+				}
+			}
 			if w := resource.SqlWarehouse; w != nil && w.Permission != platform.AppResourceSqlWarehouseSqlWarehousePermissionCanUse {
 				t.Errorf("%s: %s", key, w.Permission)
 			}
@@ -121,8 +135,51 @@ func TestBundleSaysWhatThePlatformReads(t *testing.T) {
 			}
 		}
 	}
-	if len(apps) != len(folders) || len(scopes) != len(folders) {
-		t.Errorf("%d apps and %d scopes, want %d of both", len(apps), len(scopes), len(folders))
+	if len(apps) != len(folders)+1 || len(scopes) != len(folders) || brokers != len(folders) {
+		t.Errorf("%d apps, %d scopes and %d ways to the broker app: want %d and a broker", len(apps), len(scopes), brokers, len(folders))
+	}
+	broker := apps[brokerKey]
+	if broker.Name != brokerFolder || broker.SourceCodePath != "./"+brokerFolder || broker.MinInstances != 1 || broker.MaxInstances != 1 || broker.Resources != nil {
+		t.Errorf("%+v", broker)
+	}
+}
+
+// app.yaml says valueFrom and the bundle value_from, and each ignores the other's word.
+func TestEachFileHasItsOwnSpelling(t *testing.T) {
+	t.Parallel()
+	for file, other := range map[string]string{
+		"databricks.yml": "valueFrom", "streamlit-ui/app.yaml": "value_from", "fastapi-middleware/app.yaml": "value_from", "obo-broker/app.yaml": "value_from",
+	} {
+		text, err := os.ReadFile(filepath.FromSlash(file))
+		if err != nil || strings.Contains(string(text), other) {
+			t.Errorf("%s says %s, which is not read there; %v", file, other, err)
+		}
+	}
+}
+
+// The kits are where the commands of obo init --databricks put them, and the broker is where it says.
+func TestFilesAgreeWithSetup(t *testing.T) {
+	t.Parallel()
+	made, err := setup.Init(setup.Config{Dir: t.TempDir(), NATSURL: "app:" + brokerFolder, Apps: []setup.App{{Name: "ui"}}, Services: []string{"middleware"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	apps := readBundle(t)
+	for _, side := range made.Sides {
+		found := false
+		for _, r := range apps[side.Name].Resources {
+			var resource platform.AppResource
+			convert(t, r, &resource)
+			if s := resource.Secret; s != nil && s.Scope == "obo-"+side.Name && s.Key+".json" == filepath.Base(side.KitFile) {
+				found = true
+			}
+		}
+		if !found {
+			t.Errorf("app %s does not read its kit from scope obo-%s", side.Name, side.Name)
+		}
+	}
+	if c := readApp(t, brokerFolder).Command; !slices.Contains(c, filepath.Base(made.ServerConf)) {
+		t.Errorf("the broker runs %q, without %s", c, made.ServerConf)
 	}
 }
 
@@ -136,8 +193,8 @@ func TestAppsRunUnderTheRelay(t *testing.T) {
 	if version == nil {
 		t.Fatal("the Makefile has no VERSION")
 	}
-	for folder, side := range map[string]string{"streamlit-ui": "publisher", "fastapi-middleware": "worker"} {
-		if c := readApp(t, folder).Command; len(c) == 0 || c[0] != "obo-"+side || !slices.Contains(c, "--") {
+	for folder, side := range map[string]string{"streamlit-ui": "publisher", "fastapi-middleware": "worker", brokerFolder: "broker"} {
+		if c := readApp(t, folder).Command; len(c) == 0 || c[0] != "obo-"+side || slices.Contains(c, "--") != (folder != brokerFolder) {
 			t.Errorf("%s runs %q", folder, c)
 		}
 		requirements, err := os.ReadFile(filepath.Join(folder, "requirements.txt"))

@@ -22,9 +22,15 @@ var _ server.Logger = (*logger)(nil)
 var payload = regexp.MustCompile(`(?s)(proto=|snip: |Parse Error: |Bad or Missing [A-Za-z ]*: |larger then TotalSize: ).*`)
 
 func (l *logger) Noticef(format string, v ...any) { l.log.Info(line(format, v)) }
-func (l *logger) Warnf(format string, v ...any)   { l.log.Warn(line(format, v)) }
-func (l *logger) Errorf(format string, v ...any)  { l.log.Error(line(format, v)) }
-func (l *logger) Debugf(format string, v ...any)  { l.log.Debug(line(format, v)) }
+func (l *logger) Warnf(format string, v ...any) {
+	if strings.HasPrefix(format, "Websocket not configured with TLS") { // as no_tls says, for a proxy in front
+		l.log.Info("WebSockets without TLS: it is to end at a proxy in front")
+		return
+	}
+	l.log.Warn(line(format, v))
+}
+func (l *logger) Errorf(format string, v ...any) { l.log.Error(line(format, v)) }
+func (l *logger) Debugf(format string, v ...any) { l.log.Debug(line(format, v)) }
 
 // Tracef drops the line: it holds payloads.
 func (l *logger) Tracef(string, ...any) {}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"github.com/obo-relay/obo-relay/deploy/natsconf"
 	"github.com/obo-relay/obo-relay/deploy/setup"
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
 
 // initCommand makes the files of a relay.
@@ -24,10 +26,19 @@ type initCommand struct {
 	TLSCAFile     string   `name:"tls-ca-file" placeholder:"FILE" help:"Its certificate authority, PEM, for the nats CLI. Default: the system's."`
 	Audit         bool     `help:"Let the services keep audit records in a NATS stream, and make an auditor who reads it. Stays on."`
 	SubjectPrefix string   `placeholder:"PREFIX" help:"Put before obo.v1 in every subject, so that several environments share a server."`
+	Databricks    bool     `help:"Print the commands of the Databricks CLI that put each side's kit into a secret scope. The NATS server is then app:obo-broker if nothing else is said."`
+	Apply         bool     `help:"Run them."`
+	Profile       string   `env:"OBO_PROFILE,DATABRICKS_CONFIG_PROFILE" placeholder:"NAME" help:"Profile of the Databricks CLI for them."`
 }
 
 // Run makes the files and says what to run next.
 func (c *initCommand) Run(t *terminal) error {
+	if c.Apply && !c.Databricks {
+		return errors.New("--apply is for --databricks")
+	}
+	if _, err := setup.Read(c.Dir); err != nil && c.Databricks { // a new one
+		c.NATS = firstOf(c.NATS, brokerApp)
+	}
 	cfg := setup.Config{
 		Dir: c.Dir, Services: c.Service, NATSURL: c.NATS, Listen: c.Listen, WebSocket: c.Websocket,
 		TLSCertFile: c.TLSCertFile, TLSKeyFile: c.TLSKeyFile, CAFile: c.TLSCAFile, SubjectPrefix: c.SubjectPrefix, Audit: c.Audit,
@@ -44,7 +55,12 @@ func (c *initCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	guide{result, filepath.Clean(c.Dir), t.stdout}.print()
+	g := guide{result, filepath.Clean(c.Dir), t.stdout}
+	if c.Apply {
+		g.made()
+		return g.apply(t.ctx, databricksCLI{c.Profile})
+	}
+	g.print(c.Databricks)
 	return nil
 }
 
@@ -55,9 +71,16 @@ type guide struct {
 	w   io.Writer
 }
 
-func (g guide) print() {
+// print says what to do next; on Databricks that is something else.
+func (g guide) print(databricks bool) {
 	g.made()
-	g.run()
+	inApp := brokerapp.Is(g.Config.NATSURL)
+	if databricks || inApp {
+		g.databricks()
+	}
+	if !inApp {
+		g.run()
+	}
 	g.look()
 	g.audit()
 }
@@ -131,6 +154,11 @@ func (g guide) look() {
 	g.line("")
 	g.line("Look on:")
 	g.line("")
+	if name, ok := strings.CutPrefix(g.Config.NATSURL, "app:"); ok {
+		g.line("  obo tunnel --app %s --listen %s", name, g.Config.Listen)
+	} else if brokerapp.Is(g.Config.NATSURL) {
+		g.line("  obo tunnel --url %s --listen %s", quote(g.Config.NATSURL), g.Config.Listen)
+	}
 	g.line("  obo tail --dir %s", quote(g.dir))
 	g.line("  export XDG_CONFIG_HOME=%s", quote(g.Config.Dir))
 	g.line("  nats --context %s sub '%s'", natsconf.InspectorContext, root)

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){command: main, "uiapp": uiApp, "databricks": databricksCLI})
+	testscript.Main(m, map[string]func(){command: main, "uiapp": uiApp, "databricks": fakeDatabricks})
 }
 
 // built are the other commands, as real programs.

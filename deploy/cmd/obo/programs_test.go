@@ -45,8 +45,8 @@ func uiApp() {
 	os.Exit(0)
 }
 
-// databricksCLI answers databricks auth token as the Databricks CLI does, with the token in the file "token".
-func databricksCLI() {
+// databricksToken answers databricks auth token as the Databricks CLI does, with the token in the file "token".
+func databricksToken() {
 	log, err := os.OpenFile("cli.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		panic(err)
