@@ -55,6 +55,13 @@ func writeRelay(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("APP", fmt.Sprintf("127.0.0.1:%d", appPort))
+	for _, name := range []string{"NODE1", "NODE2", "NODE3", "ROUTE1", "ROUTE2", "ROUTE3"} {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		env.Setenv(name, fmt.Sprint(port))
+	}
 	env.Setenv("TOKEN", relaytest.Token("alice", time.Now().Add(time.Hour)))
 	made, err := setup.Init(setup.Config{
 		Dir: filepath.Join(env.WorkDir, "relay"), NATSURL: fmt.Sprintf("nats://127.0.0.1:%d", natsPort),
