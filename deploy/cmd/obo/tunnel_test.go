@@ -112,7 +112,7 @@ func TestTunnelFaults(t *testing.T) {
 		{"--url " + appURL + " --token-file missing", "--token-file: "},
 		{"--url ftp://x --token-file " + file, `scheme "ftp"`},
 		{"--app other", "databricks apps get: exit status 1: Error: App with name other does not exist"},
-		{"--url " + appURL, "no JSON with an access_token"},
+		{"--url " + appURL, "printed no access_token"},
 	} {
 		var stderr strings.Builder
 		code := run(t.Context(), append([]string{"tunnel"}, strings.Fields(c.args)...), nil, io.Discard, &stderr)
