@@ -46,6 +46,12 @@ fuzz: ## each fuzz target for FUZZTIME (20s), one a processor
 	    -test.fuzzcachedir $(CURDIR)/.cache/fuzz/corpus/$$0 2>&1) || { echo "$$out" | grep -q "^ *context deadline exceeded" && ! echo "$$out" | grep -q "Failing input"; }; \
 	  then printf "%-10s%-24s%s\n" $$0 $$1 "$$(echo "$$out" | grep -o "execs: [0-9]*" | tail -1)"; else echo "$$0 $$1"; echo "$$out"; exit 1; fi'
 
+.PHONY: vectors
+vectors: ## a second implementation's reader, in Python from PROTOCOL.md, through all vectors (needs Python and a package index)
+	@test -x .cache/vectors/bin/python || python3 -m venv .cache/vectors || { echo "make vectors: needs python3 with venv (Debian: apt install python3-venv)"; exit 1; }
+	@.cache/vectors/bin/python -m pip install --quiet --disable-pip-version-check -r relay/testdata/python/requirements.txt
+	@.cache/vectors/bin/python -B relay/testdata/python/vectors.py
+
 .PHONY: bench
 bench: ## the relay beside what it replaces, in one run, as ratios; draws deploy/assets/bench.svg
 	$(GO) test ./deploy/bench -run '^$$' -bench Library -benchtime $(BENCHTIME)
