@@ -177,7 +177,8 @@ func sealed(m *hostile.Message) (frame []byte, salt string, ok bool) {
 	case len(b) < 30:
 		return nil, "", false
 	case ofFirst(m):
-		frame = b[2+int(binary.BigEndian.Uint16(b)):]
+		_, _, frame, err := relay.SplitRequest(b)
+		return frame, "", err == nil
 	case ofControl(m):
 		frame = b
 	case ofReplies(m) && b[0] == 1:

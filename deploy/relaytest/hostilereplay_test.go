@@ -112,13 +112,14 @@ func forgeries(subject, reply string) map[string]func(*hostile.Door) {
 		return func(d *hostile.Door) { d.Send(messages...) }
 	}
 	return map[string]func(*hostile.Door){
-		"503":         say(hostile.NoResponders(reply)),
-		"refused":     say(down(reply, relay.UnsealedRefusal(relay.CodeRefused))),
-		"clock_skew":  say(down(reply, relay.UnsealedRefusal(relay.CodeClockSkew))),
-		"replay_full": say(down(reply, relay.UnsealedRefusal(relay.CodeReplayFull))),
-		"overloaded":  say(down(reply, relay.UnsealedRefusal(relay.CodeOverloaded))),
-		"draining":    say(down(reply, relay.UnsealedRefusal(relay.CodeWorkerDraining))),
-		"denied":      func(d *hostile.Door) { d.Say(`-ERR 'Permissions Violation for Publish to "` + subject + `"'`) },
+		"503":           say(hostile.NoResponders(reply)),
+		"refused":       say(down(reply, relay.UnsealedRefusal(relay.CodeRefused))),
+		"clock_skew":    say(down(reply, relay.UnsealedRefusal(relay.CodeClockSkew))),
+		"replay_full":   say(down(reply, relay.UnsealedRefusal(relay.CodeReplayFull))),
+		"grant_unknown": say(down(reply, relay.UnsealedRefusal(relay.CodeGrantUnknown))),
+		"overloaded":    say(down(reply, relay.UnsealedRefusal(relay.CodeOverloaded))),
+		"draining":      say(down(reply, relay.UnsealedRefusal(relay.CodeWorkerDraining))),
+		"denied":        func(d *hostile.Door) { d.Say(`-ERR 'Permissions Violation for Publish to "` + subject + `"'`) },
 		"everything": func(d *hostile.Door) {
 			d.Send(hostile.NoResponders(reply), down(reply, relay.UnsealedRefusal(relay.CodeOverloaded)))
 			d.Say(`-ERR 'Permissions Violation for Publish to "` + subject + `"'`)
@@ -273,6 +274,14 @@ func TestReplaysInOtherSpellings(t *testing.T) {
 	elsewhere := app.Worker(other.Instance())
 	attacks := alterations(app, captured.Msg, elsewhere)
 	attacks["as it is"] = captured.Msg
+	compact, hash, frame, err := relay.SplitRequest(captured.Data)
+	relaytest.Must(t, err)
+	if compact == nil {
+		t.Fatal("the first request refers to a grant")
+	}
+	byReference := relaytest.Copy(captured.Msg)
+	byReference.Data = append(append([]byte{0, 0}, hash[:]...), frame...)
+	attacks["by reference"] = byReference
 	s.refused(2*len(attacks), func() {
 		for range 2 {
 			for _, m := range attacks {
@@ -281,14 +290,14 @@ func TestReplaysInOtherSpellings(t *testing.T) {
 		}
 	}, w, other)
 	// The cache is filled up: it refuses the next rather than forget the first.
-	grant, compact := app.Grant(app.Worker(w.Instance()), alice())
+	grant, filler := app.Grant(app.Worker(w.Instance()), alice())
 	for range 2 {
-		app.Tap.Send(app.Request(app.Worker(w.Instance()), grant, compact, relay.NewID(), func(h *relay.RequestHead) { h.Path = "/" + relay.NewInstance() }))
+		app.Tap.Send(app.Request(app.Worker(w.Instance()), grant, filler, relay.NewID(), func(h *relay.RequestHead) { h.Path = "/" + relay.NewInstance() }))
 	}
 	s.log.WaitTimes(t, 3, "msg=request ")
 	ran := s.ran.all()
 	s.refused(2, func() {
-		app.Tap.Send(app.Request(app.Worker(w.Instance()), grant, compact, relay.NewID(), nil))
+		app.Tap.Send(app.Request(app.Worker(w.Instance()), grant, filler, relay.NewID(), nil))
 		s.app.Send(captured)
 	}, w)
 	if s.ran.all() != ran {

@@ -9,12 +9,14 @@ import (
 
 	"github.com/obo-relay/obo-relay/deploy/hostile"
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
+	"github.com/obo-relay/obo-relay/relay"
 )
 
-// splitRequest parts a request's payload into the grant, with its length, and the frame.
+// splitRequest parts a request's payload into the grant, or the reference to it, and the frame.
 func splitRequest(m *nats.Msg) (grant, frame []byte) {
-	end := 2 + int(m.Data[0])<<8 + int(m.Data[1])
-	return m.Data[:end:end], m.Data[end:]
+	_, _, frame, _ = relay.SplitRequest(m.Data) // captured, so well formed
+	end := len(m.Data) - len(frame)
+	return m.Data[:end:end], frame
 }
 
 // parts are what a request's message consists of, each taken from one of two messages.
@@ -31,7 +33,11 @@ func TestSwappedParts(t *testing.T) {
 	for _, c := range []struct {
 		name                   string
 		people, publishers, at int
-	}{{"one grant", 1, 1, 1}, {"two publishers", 1, 2, 1}, {"two people", 2, 1, 1}, {"two people at two publishers", 2, 2, 1}, {"two workers", 1, 2, 2}} {
+		reference              bool // the second request refers to a grant that the worker keeps
+	}{
+		{"one grant", 1, 1, 1, false}, {"one grant, by reference", 1, 1, 1, true}, {"two publishers", 1, 2, 1, false}, {"two people", 2, 1, 1, false},
+		{"two people, by reference", 2, 1, 1, true}, {"two people at two publishers", 2, 2, 1, true}, {"two workers", 1, 2, 2, false},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newStage(t)
 			var workers []end
@@ -55,16 +61,37 @@ func TestSwappedParts(t *testing.T) {
 				} else {
 					r.Header.Set("X-Forwarded-Access-Token", relaytest.Token("person 0", tomorrow()))
 				}
+				if i == 1 && c.reference {
+					warm := newRequest(t, "GET", "/warm", nil)
+					warm.Header = r.Header
+					do(client, warm).want(t, 200, "answer to /warm")
+				}
 				captured = append(captured, s.capture(client, r).Msg)
 			}
+			warm := s.ran.all()
+			if sealed, _, _, err := relay.SplitRequest(captured[1].Data); err != nil || (sealed == nil) != c.reference {
+				t.Fatalf("by reference: %v %v", sealed == nil, err)
+			}
 			a, b := captured[0], captured[1]
-			if same := a.Subject == b.Subject; same != (c.at == 1) {
+			if (a.Subject == b.Subject) != (c.at == 1) {
 				t.Fatalf("%s and %s", a.Subject, b.Subject)
 			}
 			ga, _ := splitRequest(a)
 			gb, _ := splitRequest(b)
-			if sameGrant := string(ga) == string(gb); sameGrant != (c.people == 1 && c.publishers == 1) {
+			if sameGrant := string(ga) == string(gb); sameGrant != (c.people == 1 && c.publishers == 1 && !c.reference) {
 				t.Fatalf("one grant: %v", sameGrant)
+			}
+			same := func(m *nats.Msg) bool { // as one of the originals, but for how it names their one grant
+				_, frame := splitRequest(m)
+				for i, o := range captured {
+					_, own := splitRequest(o)
+					_, other := splitRequest(captured[1-i])
+					if m.Subject == o.Subject && m.Reply == o.Reply && string(frame) == string(own) && string(own) != string(other) &&
+						fmt.Sprint(m.Header) == fmt.Sprint(o.Header) && (c.people == 1 && c.publishers == 1 || string(m.Data) == string(o.Data)) {
+						return true
+					}
+				}
+				return false
 			}
 			var mixed []*nats.Msg
 			for mask := range 1 << 5 {
@@ -73,8 +100,7 @@ func TestSwappedParts(t *testing.T) {
 					from[i] = captured[mask>>i&1]
 				}
 				m := parts(from)
-				if fmt.Sprint(m.Subject, m.Reply, m.Header, m.Data) != fmt.Sprint(a.Subject, a.Reply, a.Header, a.Data) &&
-					fmt.Sprint(m.Subject, m.Reply, m.Header, m.Data) != fmt.Sprint(b.Subject, b.Reply, b.Header, b.Data) {
+				if !same(m) {
 					mixed = append(mixed, m)
 				}
 			}
@@ -84,7 +110,7 @@ func TestSwappedParts(t *testing.T) {
 			for _, m := range mixed {
 				s.refused(1, func() { s.deliver(m, workers...) }, workers...)
 			}
-			if n := s.ran.all(); n != 0 {
+			if n := s.ran.all() - warm; n != 0 {
 				t.Fatalf("%d mixtures were executed", n)
 			}
 			s.refused(2, func() {
@@ -94,7 +120,7 @@ func TestSwappedParts(t *testing.T) {
 					}
 				}
 			}, workers...)
-			s.log.WaitTimes(t, 2, "msg=request ")
+			s.log.WaitTimes(t, 2+warm, "msg=request ")
 			if s.ran.of("/0") != 1 || s.ran.of("/1") != 1 {
 				t.Error("the originals were not executed once each")
 			}
