@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +15,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
 
 // natsServer runs a real server; port 0 takes a free one.
@@ -256,6 +260,40 @@ func TestConnectConfigReportsAllFaults(t *testing.T) {
 		if err := (ConnectConfig{URL: url}).Validate(); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
+	}
+}
+
+// A broker app needs a service principal, is the only server, and has TLS by the platform's proxy.
+func TestConnectToABrokerApp(t *testing.T) {
+	good := brokerapp.Principal{Workspace: "adb-1.2.azuredatabricks.net", ClientID: "client", Secret: canary}
+	for _, url := range []string{"app:obo-broker", "https://obo-broker.example"} {
+		if err := (ConnectConfig{URL: url, Principal: good}).Validate(); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	for want, c := range map[string]ConnectConfig{
+		"is not the name of an app":        {URL: "app:Broker", Principal: good},
+		"must be the only NATS server":     {URL: "app:a,app:b", Principal: good},
+		"DATABRICKS_CLIENT_SECRET":         {URL: "app:a", Principal: brokerapp.Principal{Workspace: "h", ClientID: "client"}},
+		"the workspace's address is missi": {URL: "https://a.example", Principal: brokerapp.Principal{ClientID: "client", Secret: canary}},
+		"leave out the client certificate": {URL: "app:a", Principal: good, TLSFirst: true},
+	} {
+		nc, err := Connect(c)
+		if err == nil {
+			nc.Close()
+			t.Errorf("%v: connected", c)
+		} else if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), canary) {
+			t.Errorf("%v lacks %q", err, want)
+		}
+	}
+	// Nothing answers yet: it goes on trying, and says why, without the secret.
+	workspace := httptest.NewServer(http.NotFoundHandler())
+	defer workspace.Close()
+	good.Workspace = workspace.URL
+	c := connect(t, ConnectConfig{URL: "app:obo-broker", Principal: good})
+	c.log.await(t, "url=app:obo-broker error=\"the workspace's token endpoint answered 404\"")
+	if text := c.log.String(); strings.Contains(text, canary) || c.nc.IsConnected() {
+		t.Errorf("log: %s", text)
 	}
 }
 

@@ -317,7 +317,7 @@ func examplePath(document, file string) string {
 }
 
 // Documents of other packages are tested there.
-var elsewhere = []string{"obo.v1.audit", "obo.v1.doctor", "obo.v1.policy", "obo.v1.sql-request"}
+var elsewhere = []string{"obo.v1.audit", "obo.v1.broker", "obo.v1.doctor", "obo.v1.policy", "obo.v1.sql-request"}
 
 func TestSchemaNamesAreTheTypeConstants(t *testing.T) {
 	names := slices.Clone(elsewhere)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net"
@@ -8,13 +9,17 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/obo-relay/obo-relay/relay/brokerapp"
+	"github.com/obo-relay/obo-relay/schemas"
 )
 
 // runApp starts a broker as an app and returns its base URL.
@@ -72,6 +77,9 @@ func TestAppServesNATS(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &state); err != nil || state.ServerID != over.ConnectedServerId() || state.Connections != 2 || state.Type != brokerapp.StatusTypeName {
 		t.Errorf("%s, %v", body, err)
 	}
+	if err := compile(t)(body); err != nil {
+		t.Errorf("%s: %v", body, err)
+	}
 	resp, page := send(t, http.MethodGet, base+"/", "Accept", "text/html")
 	if !strings.Contains(page, state.ServerID) || !strings.Contains(page, "obo tunnel --app obo-broker") || resp.Header.Get("Cache-Control") != "no-store" || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("%v %s", resp.Header, page)
@@ -85,6 +93,52 @@ func TestAppServesNATS(t *testing.T) {
 	if c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")); err == nil {
 		_ = c.Close()
 		t.Error("the port is still open")
+	}
+}
+
+// compile returns a check of the schema of brokerapp.Status.
+func compile(t *testing.T) func(string) error {
+	t.Helper()
+	data, err := schemas.Read(brokerapp.StatusTypeName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("status", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(text string) error {
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err != nil {
+			return err
+		}
+		return s.Validate(v)
+	}
+}
+
+func TestStatusExamples(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join("..", "..", "schemas", "examples", brokerapp.StatusTypeName, "*.json"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%v %v", files, err)
+	}
+	check := compile(t)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(string(data)); (err == nil) != strings.HasPrefix(filepath.Base(file), "valid-") {
+			t.Errorf("%s: %v", file, err)
+		}
 	}
 }
 
