@@ -61,24 +61,36 @@ func newDirectory(trust *relay.Trust, now func() time.Time) *directory {
 	return d
 }
 
-// setTrust forgets every instance: their next announcement is judged by the new trust file.
+// setTrust forgets at once every instance that announced itself with a key that is no longer trusted, but not its seq. The
+// others stay, so that no request waits while trust is added.
 func (d *directory) setTrust(trust *relay.Trust) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.trust = trust
+	now := d.now()
 	for _, name := range trust.Names(relay.RoleService) {
 		if d.services[name] == nil {
 			d.services[name] = &service{
-				refused: map[relay.Code]uint64{}, changed: make(chan struct{}), limit: rate.NewLimiter(announcementRate, 2*announcementRate),
+				instances: map[string]*instance{}, refused: map[relay.Code]uint64{}, changed: make(chan struct{}),
+				limit: rate.NewLimiter(announcementRate, 2*announcementRate),
 			}
 		}
-		d.services[name].instances = map[string]*instance{}
 	}
-	for name := range d.services {
-		if !trust.Knows(relay.RoleService, name) {
-			delete(d.services, name)
+	for name, s := range d.services {
+		for _, i := range s.instances {
+			if now.Before(i.until) && !trust.Trusts(relay.RoleService, name, i.said.SignedBy()) {
+				i.until = now
+			}
 		}
 	}
+}
+
+// service returns the service if the trust file names it, nil otherwise; the caller holds mu.
+func (d *directory) service(name string) *service {
+	if !d.trust.Knows(relay.RoleService, name) {
+		return nil
+	}
+	return d.services[name]
 }
 
 // heard takes in an announcement on the subject of the named service. Its error says why it was not believed.
@@ -94,7 +106,7 @@ func (d *directory) heard(name string, payload []byte) error {
 	a, err := trust.VerifyAnnouncement(name, payload, now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.services[name]
+	s := d.service(name)
 	if s == nil || d.trust != trust {
 		return nil
 	}
@@ -148,7 +160,7 @@ type candidate struct {
 func (d *directory) candidates(name string) (known bool, out []candidate, changed <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.services[name]
+	s := d.service(name)
 	if s == nil {
 		return false, nil, nil
 	}
@@ -173,7 +185,7 @@ func (d *directory) candidates(name string) (known bool, out []candidate, change
 func (d *directory) none(name string) *relay.Error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s := d.services[name]; s != nil && s.fault != nil && d.now().Sub(s.faultAt) < relay.AnnouncementLife {
+	if s := d.service(name); s != nil && s.fault != nil && d.now().Sub(s.faultAt) < relay.AnnouncementLife {
 		e := *s.fault
 		return &e
 	}
@@ -191,5 +203,5 @@ func (d *directory) avoid(i *instance) {
 func (d *directory) known(name string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.services[name] != nil
+	return d.service(name) != nil
 }

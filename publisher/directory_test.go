@@ -159,6 +159,58 @@ func TestDirectoryKeyExpires(t *testing.T) {
 	wantInstances(t, d, 0)
 }
 
+// Trust that is added makes nobody wait; trust that is taken away ends at once, and neither makes an old announcement new.
+func TestDirectoryKeyIsReplaced(t *testing.T) {
+	d, w, clock := newTestDirectory(t)
+	old, next := w.identity, relay.NewIdentity()
+	bound := func(ids ...relay.Identity) *relay.Trust {
+		f := relay.TrustFile{Type: relay.TrustTypeName, Services: map[string]relay.JWKS{}}
+		for _, id := range ids {
+			f.Services["middleware"] = relay.JWKS{Keys: append(f.Services["middleware"].Keys, id.Public())}
+		}
+		trust, err := f.Trust()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trust
+	}
+	first := w.announces(clock.now())
+	mustHear(t, d, w.announces(clock.now()))
+	d.setTrust(bound(old, next))
+	wantInstances(t, d, 1)
+	if err := d.heard("middleware", first); !errors.Is(err, relay.CodeRefused) {
+		t.Errorf("an old announcement after trust was added: %v", err)
+	}
+	other := newTestWorker(t, old, time.Hour, clock.now())
+	mustHear(t, d, other.announces(clock.now()))
+	w.identity = next
+	mustHear(t, d, w.announces(clock.now()))
+	wantInstances(t, d, 2)
+	d.setTrust(bound(next))
+	if all := wantInstances(t, d, 1); len(all) == 1 && all[0].id != w.said.Instance {
+		t.Error("the wrong one was forgotten")
+	}
+	if err := d.heard("middleware", other.announces(clock.now())); !errors.Is(err, relay.CodeWorkerUntrusted) {
+		t.Errorf("a retired key announces: %v", err)
+	}
+	// Forgotten is not new: what the instance said before cannot be said again when its key comes back.
+	other.said.Seq = 0
+	replayed := other.announces(clock.now())
+	d.setTrust(bound(old, next))
+	if err := d.heard("middleware", replayed); !errors.Is(err, relay.CodeRefused) {
+		t.Errorf("an old announcement of one that was forgotten: %v", err)
+	}
+	wantInstances(t, d, 1)
+	d.setTrust(trustOf(t, map[string]relay.Identity{"billing": old}))
+	if d.known("middleware") {
+		t.Error("middleware is still known")
+	}
+	d.setTrust(bound(old, next))
+	if err := d.heard("middleware", first); !errors.Is(err, relay.CodeRefused) {
+		t.Errorf("an old announcement after the service was gone for a while: %v", err)
+	}
+}
+
 func TestDirectoryTrustIsReplaced(t *testing.T) {
 	d, w, clock := newTestDirectory(t)
 	mustHear(t, d, w.announces(clock.now()))

@@ -21,7 +21,7 @@ const grantMargin = 5 * time.Second
 // grants makes one grant for each token and instance key, and reuses it: public-key work is most of a request's cost.
 type grants struct {
 	app      string
-	identity relay.Identity
+	identity atomic.Pointer[relay.Identity]
 	now      func() time.Time
 	tagKey   [32]byte
 	tokens   *lru.Cache[tag, relay.Token] // read once: a person's requests come with the same token for an hour
@@ -53,9 +53,17 @@ func newGrants(c Config) (*grants, error) {
 		return nil, err
 	}
 	cache, err := lru.New[grantKey, *grantEntry](c.GrantCache)
-	g := &grants{app: c.App, identity: c.Identity, now: c.Now, tokens: tokens, cache: cache}
+	g := &grants{app: c.App, now: c.Now, tokens: tokens, cache: cache}
+	g.identity.Store(&c.Identity)
 	_, _ = rand.Read(g.tagKey[:]) // never fails (Go 1.24)
 	return g, err
+}
+
+// setIdentity signs with another key from now on, and forgets every grant that the old one signed: a worker may not believe
+// it for as long as such a grant lives.
+func (g *grants) setIdentity(id relay.Identity) {
+	g.identity.Store(&id)
+	g.cache.Purge()
 }
 
 // token checks the form of a token and returns it with its tag.
@@ -93,7 +101,7 @@ func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*madeGran
 	if entry.made != nil && entry.made.Expiry.Sub(now) > min(grantMargin, lifeLeft(token, now)/2) {
 		return entry.made, nil
 	}
-	grant, compact, err := relay.SealGrant(g.identity, g.app, a, token, now)
+	grant, compact, err := relay.SealGrant(*g.identity.Load(), g.app, a, token, now)
 	if err != nil {
 		return nil, err
 	}

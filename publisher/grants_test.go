@@ -75,6 +75,18 @@ func TestGrantsAreReused(t *testing.T) {
 	}
 }
 
+// After the identity key was replaced nothing that the old one signed is sent any more.
+func TestGrantsFollowTheIdentity(t *testing.T) {
+	g, d, w, clock := newTestGrants(t)
+	alice, a := testJWT("alice", clock.now().Add(time.Hour)), announced(t, d, w, clock)
+	first, _ := mustGrant(t, g, alice, a)
+	next := relay.NewIdentity()
+	g.setIdentity(next)
+	if second, _ := mustGrant(t, g, alice, a); second == first || second.SignedBy != next.Kid() || first.SignedBy == next.Kid() {
+		t.Errorf("signed by %s", second.SignedBy)
+	}
+}
+
 // A new instance key needs new grants.
 func TestGrantsFollowTheKey(t *testing.T) {
 	g, d, w, clock := newTestGrants(t)

@@ -57,8 +57,8 @@ func New(cfg Config) (*Transport, error) {
 	return t, err
 }
 
-// SetTrust puts another trust file in force: services that it no longer names are unknown at once, workers of all others
-// are believed again with their next announcement.
+// SetTrust puts another trust file in force at once: services that it no longer names are unknown, and nothing more is sent
+// to a worker that announced itself with a key that it no longer names. What is under way goes on.
 func (t *Transport) SetTrust(trust *relay.Trust) {
 	t.directory.setTrust(trust)
 	select {
@@ -70,6 +70,9 @@ func (t *Transport) SetTrust(trust *relay.Trust) {
 	default: // Run will
 	}
 }
+
+// SetIdentity signs with another identity key from now on. Workers must trust it already.
+func (t *Transport) SetIdentity(id relay.Identity) { t.grants.setIdentity(id) }
 
 // Services are the services that the trust file names.
 func (t *Transport) Services() []string {
@@ -103,7 +106,7 @@ func (t *Transport) Run(ctx context.Context) error {
 	}
 	t.nc = nc
 	close(t.ready)
-	t.log.Info("publisher started", "app", t.cfg.App, "identity", t.cfg.Identity.Kid(), "services", t.Services())
+	t.log.Info("publisher started", "app", t.cfg.App, "identity", t.grants.identity.Load().Kid(), "services", t.Services())
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {

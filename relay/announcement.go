@@ -48,6 +48,7 @@ type Announcement struct {
 	Server   string `json:"server"`
 
 	recipient *ecdsa.PublicKey // Key, checked
+	signedBy  string           // thumbprint of the service's identity key
 }
 
 // Sign completes the announcement with times and key and returns it as a compact JWS.
@@ -82,8 +83,12 @@ func (t *Trust) VerifyAnnouncement(service string, payload []byte, now time.Time
 	if behind := now.Sub(expires); behind > Leeway {
 		return nil, Errorf(CodeClockSkew, "an announcement of %s worker %s was made %v ago by its clock: that clock is behind, or this one ahead, or the broker delivers old messages", service, a.Instance, now.Sub(issued).Round(time.Second))
 	}
+	a.signedBy = kid
 	return &a, nil
 }
+
+// SignedBy is the thumbprint of the identity key that signed a verified announcement.
+func (a *Announcement) SignedBy() string { return a.signedBy }
 
 func (a *Announcement) check(service string) error {
 	switch {

@@ -57,13 +57,11 @@ type Side struct {
 	Name      string // the kit's, empty without one
 	Identity  Identity
 	Trust     *Trust
-	TrustFile string // the file that the trust came from, empty if none or a kit
 	Connect   ConnectConfig
 	Prefix    string
 	Hints     Hints
 
-	watched    string // file to watch, empty for none
-	parseTrust func([]byte) (*Trust, error)
+	watched []watchedFile
 }
 
 // Load reads what the settings name. It reports all faults at once, each on a line of its own with the flag, the
@@ -73,16 +71,7 @@ func (s *Settings) Load(role Role) (*Side, error) {
 	l.loadKit(s.KitFile, s.Kit)
 	side := &Side{Identity: l.identity(s.KeyFile, s.Key), Hints: s.Hints}
 	l.trust(s.TrustFile, s.Trust, side)
-	if side.watched == "" && s.TrustFile == "" && s.Trust == "" && s.KitFile != "" {
-		side.watched = s.KitFile
-		side.parseTrust = func(data []byte) (*Trust, error) {
-			kit, err := ParseKit(data, role)
-			if err != nil {
-				return nil, err
-			}
-			return kit.Trust.Trust()
-		}
-	}
+	side.watched = s.watch(role)
 	side.Connect, side.Prefix = s.connect(l)
 	if err := s.Hints.Validate(); err != nil {
 		l.fault("hints", "%v", err)
@@ -91,6 +80,42 @@ func (s *Settings) Load(role Role) (*Side, error) {
 		side.Name = l.kit.Name
 	}
 	return side, errors.Join(l.faults...)
+}
+
+// watch lists the files that may change while the command runs.
+func (s *Settings) watch(role Role) (files []watchedFile) {
+	ownKey, ownTrust := s.KeyFile != "" || s.Key != "", s.TrustFile != "" || s.Trust != ""
+	if s.TrustFile != "" && s.Trust == "" {
+		files = append(files, watchedFile{"trust file", s.TrustFile, os.ReadFile, func(data []byte) (c content, err error) {
+			c.trust, err = ParseTrust(data)
+			return c, err
+		}, false})
+	}
+	if s.KeyFile != "" && s.Key == "" {
+		files = append(files, watchedFile{"key file", s.KeyFile, ReadSecretFile, func(data []byte) (c content, err error) {
+			c.identity, err = ParseIdentity(data)
+			return c, err
+		}, true})
+	}
+	if s.KitFile == "" || ownKey && ownTrust {
+		return files
+	}
+	return append(files, watchedFile{"kit", s.KitFile, ReadSecretFile, func(data []byte) (c content, err error) {
+		kit, err := ParseKit(data, role)
+		if err != nil {
+			return c, err
+		}
+		if !ownKey {
+			c.identity, _ = kit.Key.Identity() // ParseKit has checked both
+		}
+		if !ownTrust {
+			c.trust, _ = kit.Trust.Trust()
+		}
+		if s.NKeyFile == "" && s.NKey == "" && s.CredsFile == "" {
+			c.nkey = kit.NKey
+		}
+		return c, nil
+	}, !ownKey})
 }
 
 // Load is Settings.Load for a command that is no side of its own: without a kit.
@@ -198,9 +223,6 @@ func (l *loader) trust(file, content string, side *Side) {
 			l.fault(from, "%w", err)
 		}
 		l.checkPartners(from, side.Trust)
-		if content == "" {
-			side.TrustFile, side.watched, side.parseTrust = file, file, ParseTrust
-		}
 	case file != "" || content != "":
 	case l.kit != nil:
 		side.Trust, _ = l.kit.Trust.Trust() // ParseKit has checked it

@@ -97,8 +97,8 @@ func TestSettingsLoad(t *testing.T) {
 		if kit := strings.HasPrefix(name, "kit"); (side.Name == "mine") != kit || (side.Prefix == "dev") != kit {
 			t.Errorf("%s: name %q, prefix %q", name, side.Name, side.Prefix)
 		}
-		if (side.TrustFile != "") != (name == "files") || (side.watched != "") != (name == "files" || name == "kit file") {
-			t.Errorf("%s: trust from %q, %q is watched", name, side.TrustFile, side.watched)
+		if want := map[string]int{"files": 2, "kit file": 1}[name]; len(side.watched) != want {
+			t.Errorf("%s: %d files are watched, want %d", name, len(side.watched), want)
 		}
 	}
 }
@@ -119,7 +119,7 @@ func TestSettingsBeatTheKit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if side.Identity.Kid() != want.Kid() || side.Connect.URL != "wss://broker.example" || side.Connect.NKeySeed != other.nkey || side.Prefix != "prod" || side.watched != "" {
+	if side.Identity.Kid() != want.Kid() || side.Connect.URL != "wss://broker.example" || side.Connect.NKeySeed != other.nkey || side.Prefix != "prod" || len(side.watched) != 1 {
 		t.Errorf("%+v", side)
 	}
 	creds := other.write(t, "user.creds", "creds", 0o600)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 )
 
 // TrustTypeName is the type constant of Trust.
@@ -118,6 +119,15 @@ func (t *Trust) Knows(role Role, name string) bool { return len(t.names(role)[na
 // Kids lists the thumbprints of the keys bound to a name, sorted.
 func (t *Trust) Kids(role Role, name string) []string {
 	return slices.Sorted(maps.Keys(t.names(role)[name]))
+}
+
+// summary is each name with the thumbprints of its keys, for logs.
+func (t *Trust) summary(role Role) []string {
+	var out []string
+	for _, name := range t.Names(role) {
+		out = append(out, name+"="+strings.Join(t.Kids(role, name), ","))
+	}
+	return out
 }
 
 // key returns the public key with that thumbprint if it is bound to that role and name.

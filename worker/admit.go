@@ -2,7 +2,9 @@ package worker
 
 import (
 	"errors"
+	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +28,8 @@ type admission struct {
 	opening singleflight.Group // one signature check for many requests under one new grant
 	dear    chan struct{}      // bounds public-key work to the number of processors
 	opened  atomic.Uint64      // grants opened
+	log     *slog.Logger
+	signers sync.Map // app and thumbprint of the keys that were used
 }
 
 func newAdmission(c Config, keys *keyring) (*admission, error) {
@@ -35,7 +39,7 @@ func newAdmission(c Config, keys *keyring) (*admission, error) {
 	}
 	a := &admission{
 		service: c.Service, opaque: c.OpaqueTokens, keys: keys, replay: newReplayCache(c.ReplayCapacity), clock: newClockGuard(c.Now()), now: c.Now,
-		grants: grants, dear: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		grants: grants, dear: make(chan struct{}, runtime.GOMAXPROCS(0)), log: c.Log,
 	}
 	a.trust.Store(c.Trust)
 	return a, nil
@@ -155,6 +159,7 @@ func (a *admission) grant(quota *quota, sealed []byte, hash relay.GrantHash, app
 			return nil, err
 		}
 		a.opened.Add(1)
+		a.noteSigner(app, g.SignedBy)
 		a.grants.Add(hash, g)
 		if a.trust.Load() != opener.Trust { // replaced meanwhile: what was opened under the old one must not stay
 			a.grants.Remove(hash)
@@ -165,4 +170,11 @@ func (a *admission) grant(quota *quota, sealed []byte, hash relay.GrantHash, app
 		return nil, err
 	}
 	return g.(*relay.Grant), nil
+}
+
+// noteSigner tells, once, that an app uses a key: who replaces it sees when the new one has arrived.
+func (a *admission) noteSigner(app, kid string) {
+	if _, known := a.signers.LoadOrStore(app+" "+kid, nil); !known {
+		a.log.Info("an app's key is in use", "app", app, "key", kid)
+	}
 }

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -250,6 +252,34 @@ func TestKeptGrants(t *testing.T) {
 		if !c.passes && s.admission.grants.Len() != 0 {
 			t.Errorf("%s: the grant is still kept", name)
 		}
+	}
+}
+
+// With another trust file nothing stays that was opened under the one before, not even unused.
+func TestTrustEmptiesTheCache(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	if _, err := s.admit(s.message(grant, compact, nil)); err != nil {
+		t.Fatal(err)
+	}
+	s.admission.setTrust(s.admission.trust.Load())
+	if n := s.admission.grants.Len(); n != 0 {
+		t.Errorf("%d grants are kept", n)
+	}
+}
+
+// The log names each key of an app once, when it is first used.
+func TestKeysInUseAreLogged(t *testing.T) {
+	var log bytes.Buffer
+	s := newSealer(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	for range 2 {
+		grant, compact := s.grant()
+		if _, err := s.admit(s.message(grant, compact, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(log.String(), "an app's key is in use"); n != 1 || !strings.Contains(log.String(), s.app.Kid()) {
+		t.Errorf("%s", log.String())
 	}
 }
 

@@ -78,7 +78,7 @@ func (a *announcer) announce() {
 		Service: w.cfg.Service, Instance: w.instance, Seq: a.seq, State: w.state(),
 		InFlight: int(w.stats.inFlight.Load()), Capacity: w.cfg.MaxInFlight, MaxBody: w.cfg.MaxBody,
 		Version: w.cfg.Version, Server: w.nc.ConnectedServerId(),
-	}.Sign(w.cfg.Identity, w.keys.announced(), w.cfg.Now())
+	}.Sign(*w.signer.Load(), w.keys.announced(), w.cfg.Now())
 	if err == nil {
 		err = w.nc.Publish(w.subjects.Announce(w.cfg.Service), []byte(jws))
 	}

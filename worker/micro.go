@@ -53,7 +53,7 @@ func (w *Worker) identity() micro.ServiceIdentity {
 		Name: w.microName(), ID: w.instance, Version: microVersion(w.cfg.Version),
 		Metadata: map[string]string{
 			"service": w.cfg.Service, "version": w.cfg.Version, "state": string(w.state()),
-			"identity_key": w.cfg.Identity.Kid(), "instance_keys": strings.Join(w.keys.kids(), " "),
+			"identity_key": w.signer.Load().Kid(), "instance_keys": strings.Join(w.keys.kids(), " "),
 			"trusted_apps": strings.Join(w.admission.trust.Load().Names(relay.RoleApp), " "),
 		},
 	}

@@ -23,6 +23,7 @@ type Worker struct {
 	exchanges *exchanges
 	crew      *crew
 	announcer *announcer
+	signer    atomic.Pointer[relay.Identity]
 	stats     *stats
 	budget    *relay.Budget
 	slots     *slots
@@ -65,6 +66,7 @@ func New(cfg Config) (*Worker, error) {
 		quotas: newQuotas(max(hardLeast, hardFactor*cfg.MaxInFlight), cfg.GrantRate, cfg.Trust),
 	}
 	w.slots.setApps(len(cfg.Trust.Names(relay.RoleApp)))
+	w.signer.Store(&cfg.Identity)
 	w.gate = newGate(cfg)
 	w.audit = &auditTrail{to: cfg.Audit, required: cfg.AuditRequired, log: cfg.Log, service: cfg.Service, instance: w.instance}
 	w.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
@@ -82,11 +84,18 @@ func New(cfg Config) (*Worker, error) {
 // Instance is the id of this worker process.
 func (w *Worker) Instance() string { return w.instance }
 
-// SetTrust puts another trust file in force at once: grants of a key that it no longer names are refused from now on.
+// SetTrust puts another trust file in force at once: grants of a key that it no longer names are refused from now on. What
+// is under way goes on.
 func (w *Worker) SetTrust(t *relay.Trust) {
 	w.quotas.setTrust(t)
 	w.slots.setApps(len(t.Names(relay.RoleApp)))
 	w.admission.setTrust(t)
+}
+
+// SetIdentity announces this worker with another identity key from now on. Publishers must trust it already.
+func (w *Worker) SetIdentity(id relay.Identity) {
+	w.signer.Store(&id)
+	w.announcer.soon()
 }
 
 func (w *Worker) elapsed() time.Duration { return w.cfg.Now().Sub(w.start) }
@@ -133,7 +142,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer stop()
 	background.Go(func() { w.announcer.run(life) })
 	background.Go(func() { w.keep(life, up) })
-	w.log.Info("worker started", "service", w.cfg.Service, "instance", w.instance, "identity", w.cfg.Identity.Kid(),
+	w.log.Info("worker started", "service", w.cfg.Service, "instance", w.instance, "identity", w.signer.Load().Kid(),
 		"trusted_apps", w.cfg.Trust.Names(relay.RoleApp), "version", w.cfg.Version)
 	<-ctx.Done()
 	w.drain()

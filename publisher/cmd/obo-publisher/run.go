@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// trustInterval is how often the trust file is looked at.
-	trustInterval = 2 * time.Second
+	// watchInterval is how often kit, trust and key file are looked at.
+	watchInterval = 2 * time.Second
 	// drainTime leaves a second of the 15 that a platform gives for telling the workers who has left.
 	drainTime = 14 * time.Second
 )
@@ -129,7 +129,9 @@ func (p *process) run(outer context.Context, stdout io.Writer) error {
 	defer stop()
 	if p.transport != nil {
 		background.Go(func() { failed(p.transport.Run(life)) })
-		background.Go(func() { p.side.WatchTrust(life, trustInterval, p.log, p.transport.SetTrust) })
+		background.Go(func() {
+			p.side.Watch(life, watchInterval, p.log, relay.Changes{Trust: p.transport.SetTrust, Identity: p.transport.SetIdentity})
+		})
 	}
 	for i, r := range p.routes {
 		background.Go(func() { failed(servers[i].Serve(r.listener)) })

@@ -16,8 +16,8 @@ import (
 	"github.com/obo-relay/obo-relay/worker"
 )
 
-// trustInterval is how often the trust file is looked at.
-const trustInterval = 2 * time.Second
+// watchInterval is how often kit, trust and key file are looked at.
+const watchInterval = 2 * time.Second
 
 // run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read, and
 // that of the app if it runs one.
@@ -155,7 +155,9 @@ func (p *process) run(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	background.Go(func() { p.side.WatchTrust(ctx, trustInterval, p.log, p.worker.SetTrust) })
+	background.Go(func() {
+		p.side.Watch(ctx, watchInterval, p.log, relay.Changes{Trust: p.worker.SetTrust, Identity: p.worker.SetIdentity})
+	})
 	background.Go(func() { p.guard.watchPolicy(ctx, p.worker, p.policy, p.log) })
 	background.Go(func() { p.audit.reopen(ctx, p.log) })
 	front := make(chan error, 1)
