@@ -54,12 +54,12 @@ type LogSettings struct {
 
 // Side is one side's configuration, checked.
 type Side struct {
-	Name      string // the kit's, empty without one
-	Identity  Identity
-	Trust     *Trust
-	Connect   ConnectConfig
-	Prefix    string
-	Hints     Hints
+	Name     string // the kit's, empty without one
+	Identity Identity
+	Trust    *Trust
+	Connect  ConnectConfig
+	Prefix   string
+	Hints    Hints
 
 	watched []watchedFile
 }
