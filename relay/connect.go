@@ -2,11 +2,14 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -21,11 +24,15 @@ type ConnectConfig struct {
 	URL       string // one or more, separated by commas; nats, tls, ws and wss. Or one broker app: app:NAME or https://HOST
 	Name      string // shown by nats server report connections
 	NKeySeed  string // seed of the NATS user (SU…)
-	CredsFile string // instead of NKeySeed: a JWT user's file
-	CAFile    string // certificate authority of the server, PEM; default: the system's
-	CertFile  string // client certificate and key for mutual TLS
-	KeyFile   string
-	TLSFirst  bool // TLS before the first NATS byte (handshake_first)
+	CredsFile string // instead of NKeySeed: a JWT user's file, read at each connect, so that it may be replaced
+	Creds     string // its content
+	CAFile    string // certificate authority of the server, PEM, read at each connect; default: the system's
+	CA        string // its content
+	CertFile  string // client certificate for mutual TLS, PEM, read at each connect
+	Cert      string // its content
+	KeyFile   string // the certificate's private key, PEM, read at each connect
+	Key       string // its content
+	TLSFirst  bool   // TLS before the first NATS byte (handshake_first)
 
 	// Principal opens the front proxy of a broker app, and is used for nothing else.
 	Principal brokerapp.Principal
@@ -101,8 +108,8 @@ func (c ConnectConfig) Validate() error {
 			faults = append(faults, fmt.Errorf("%s is not a URL", redactURLs(p)))
 		}
 	}
-	if c.NKeySeed != "" && c.CredsFile != "" {
-		faults = append(faults, errors.New("both an nkey and a creds file are given for the NATS user: use one"))
+	if count(c.NKeySeed, c.CredsFile, c.Creds) > 1 {
+		faults = append(faults, errors.New("an nkey, a creds file and its content: give only one of them for the NATS user"))
 	}
 	if c.NKeySeed != "" {
 		if kp, err := nkeys.FromSeed([]byte(c.NKeySeed)); err != nil {
@@ -111,8 +118,11 @@ func (c ConnectConfig) Validate() error {
 			kp.Wipe()
 		}
 	}
-	if (c.CertFile == "") != (c.KeyFile == "") {
-		faults = append(faults, errors.New("a client certificate needs both its certificate file and its key file"))
+	if certs, keys := count(c.CertFile, c.Cert), count(c.KeyFile, c.Key); certs != keys || certs > 1 {
+		faults = append(faults, errors.New("a client certificate needs both the certificate and its key, each once"))
+	}
+	if count(c.CAFile, c.CA) > 1 {
+		faults = append(faults, errors.New("the certificate authority is given as a file and as its content: use one"))
 	}
 	return errors.Join(faults...)
 }
@@ -123,8 +133,11 @@ func (c ConnectConfig) validateApp() error {
 	if strings.Contains(c.URL, ",") {
 		faults[0] = errors.New("a broker app must be the only NATS server: there is one of it")
 	}
-	if c.CertFile != "" || c.TLSFirst {
+	if c.CertFile+c.Cert != "" || c.TLSFirst {
 		faults = append(faults, errors.New("a broker app is reached through the platform's proxy, which ends TLS: leave out the client certificate and TLS first"))
+	}
+	if c.CA != "" {
+		faults = append(faults, errors.New("for a broker app name the certificate authority as a file (--nats-ca-file)"))
 	}
 	return errors.Join(faults...)
 }
@@ -200,11 +213,11 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 			if nc.IsClosed() {
 				return // on purpose
 			}
-			c.Log.Warn("disconnected from NATS, reconnecting", "error", err)
+			c.Log.Warn("disconnected from NATS, reconnecting", append([]any{"error", err}, remedyAttr(c.userRemedy(err))...)...)
 			c.OnDown()
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			c.Log.Warn("cannot connect to NATS, trying again", "url", redactURLs(c.URL), "error", err)
+			c.Log.Warn("cannot connect to NATS, trying again", append([]any{"url", redactURLs(c.URL), "error", err}, remedyAttr(c.remedy(err))...)...)
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			switch {
@@ -241,16 +254,69 @@ func (c ConnectConfig) secure(opts []nats.Option, proxied bool) ([]nats.Option, 
 	if c.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(c.CredsFile))
 	}
-	if c.CAFile != "" && !proxied { // the door has it
-		opts = append(opts, nats.RootCAs(c.CAFile))
+	if c.Creds != "" {
+		opts = append(opts, nats.UserCredentialBytes([]byte(c.Creds)))
 	}
-	if c.CertFile != "" {
-		opts = append(opts, nats.ClientCert(c.CertFile, c.KeyFile))
+	var roots nats.RootCAsHandler
+	if c.CAFile+c.CA != "" && !proxied { // the door has it
+		roots = c.roots
+	}
+	var certificate nats.TLSCertHandler
+	if c.CertFile+c.Cert != "" {
+		certificate = c.certificate
+	}
+	if roots != nil || certificate != nil {
+		opts = append(opts, nats.ClientTLSConfig(certificate, roots))
 	}
 	if c.TLSFirst {
 		opts = append(opts, nats.TLSHandshakeFirst())
 	}
 	return opts, nil
+}
+
+// roots are the authorities that the server's certificate may come from.
+func (c ConnectConfig) roots() (*x509.CertPool, error) {
+	pem, err := c.pem(c.CA, c.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New(strings.TrimSpace(c.CAFile + " holds no certificate in PEM"))
+	}
+	return pool, nil
+}
+
+// certificate is what a server with mutual TLS wants to see.
+func (c ConnectConfig) certificate() (tls.Certificate, error) {
+	cert, err := c.pem(c.Cert, c.CertFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key := []byte(c.Key)
+	if c.KeyFile != "" {
+		if key, err = ReadSecretFile(c.KeyFile); err != nil {
+			return tls.Certificate{}, err
+		}
+	}
+	return tls.X509KeyPair(cert, key)
+}
+
+func (ConnectConfig) pem(content, file string) ([]byte, error) {
+	if file == "" {
+		return []byte(content), nil
+	}
+	return os.ReadFile(file)
+}
+
+// count is how many of the texts are not empty.
+func count(texts ...string) (n int) {
+	for _, t := range texts {
+		if t != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // reconnectDelay backs off from 100 ms to 5 s, with full jitter so that clients of a restarted server do not come at once.

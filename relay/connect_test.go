@@ -251,7 +251,7 @@ func TestConnectConfigReportsAllFaults(t *testing.T) {
 	if err == nil {
 		t.Fatal("valid")
 	}
-	for _, part := range []string{"OBO_NATS", "both an nkey and a creds file", "not a seed", "both its certificate file and its key file"} {
+	for _, part := range []string{"OBO_NATS", "an nkey, a creds file and its content: give only one", "not a seed", "both the certificate and its key"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %v", part, err)
 		}

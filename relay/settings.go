@@ -35,10 +35,14 @@ type NATSSettings struct {
 	NKeyFile        string `name:"nkey-file" placeholder:"FILE" help:"Seed of the NATS user, readable by its owner only."`
 	NKey            string `name:"nkey" placeholder:"SEED" help:"The seed itself: meant for the environment."`
 	CredsFile       string `name:"creds-file" placeholder:"FILE" help:"Credentials of a NATS user with a JWT, instead of the nkey."`
+	Creds           string `name:"creds" placeholder:"CREDS" help:"The credentials themselves: meant for the environment."`
 	SubjectPrefix   string `name:"subject-prefix" placeholder:"PREFIX" help:"Put before obo.v1 in every subject, so that several environments share a server."`
 	NATSCAFile      string `name:"nats-ca-file" placeholder:"FILE" help:"Certificate authority of the NATS server, PEM. Default: the system's."`
+	NATSCA          string `name:"nats-ca" placeholder:"PEM" help:"The authority's certificate itself: meant for the environment."`
 	NATSCertFile    string `name:"nats-cert-file" placeholder:"FILE" help:"Client certificate for mutual TLS with NATS, PEM."`
+	NATSCert        string `name:"nats-cert" placeholder:"PEM" help:"The certificate itself: meant for the environment."`
 	NATSCertKeyFile string `name:"nats-cert-key-file" placeholder:"FILE" help:"Private key of that certificate, PEM, readable by its owner only."`
+	NATSCertKey     string `name:"nats-cert-key" placeholder:"PEM" help:"The private key itself: meant for the environment."`
 	NATSTLSFirst    bool   `name:"nats-tls-first" help:"Begin with the TLS handshake, as a server with handshake_first expects."`
 
 	NATSWorkspace    string `name:"nats-workspace" env:"OBO_NATS_WORKSPACE,DATABRICKS_HOST" placeholder:"URL" help:"Workspace of a broker app."`
@@ -111,7 +115,7 @@ func (s *Settings) watch(role Role) (files []watchedFile) {
 		if !ownTrust {
 			c.trust, _ = kit.Trust.Trust()
 		}
-		if s.NKeyFile == "" && s.NKey == "" && s.CredsFile == "" {
+		if s.NKeyFile+s.NKey+s.CredsFile+s.Creds == "" {
 			c.nkey = kit.NKey
 		}
 		return c, nil
@@ -245,7 +249,7 @@ func (l *loader) checkPartners(from string, t *Trust) {
 
 // connect reads and checks everything about NATS.
 func (s *NATSSettings) connect(l *loader) (ConnectConfig, string) {
-	c := ConnectConfig{URL: s.NATS, CredsFile: s.CredsFile, TLSFirst: s.NATSTLSFirst}
+	c := ConnectConfig{URL: s.NATS, CredsFile: s.CredsFile, Creds: s.Creds, TLSFirst: s.NATSTLSFirst}
 	prefix := s.SubjectPrefix
 	if l.kit != nil {
 		c.URL = firstOf(c.URL, l.kit.NATS)
@@ -282,12 +286,13 @@ func firstOf(a, b string) string {
 func (s *NATSSettings) user(l *loader) string {
 	seed, from := l.twin("nkey", s.NKeyFile, s.NKey, ReadSecretFile)
 	given := s.NKeyFile != "" || s.NKey != ""
-	if s.CredsFile != "" {
-		if given {
-			l.fault("creds-file", "an nkey is given too with %s or %s: unset one of them", flagName("nkey-file"), flagName("nkey"))
+	if s.CredsFile+s.Creds != "" {
+		creds, credsFrom := l.twin("creds", s.CredsFile, s.Creds, ReadSecretFile)
+		if credsFrom != "" && !validCreds(creds) {
+			l.fault(credsFrom, "these are not credentials of a NATS user: want the file with the user's JWT and seed, as nsc generate creds writes it")
 		}
-		if _, err := ReadSecretFile(s.CredsFile); err != nil {
-			l.fault("creds-file", "%w%s", err, hintOf(err))
+		if given {
+			l.fault("creds", "an nkey is given too with %s or %s: unset one of them", flagName("nkey-file"), flagName("nkey"))
 		}
 		return ""
 	}
@@ -315,27 +320,34 @@ func validSeed(seed string) bool {
 	return err == nil && nkeys.IsValidPublicUserKey(public)
 }
 
-func (s *NATSSettings) tls(l *loader, c *ConnectConfig) {
-	c.CAFile, c.CertFile, c.KeyFile = s.NATSCAFile, s.NATSCertFile, s.NATSCertKeyFile
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			l.fault("nats-ca-file", "%w%s", err, hintOf(err))
-		} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			l.fault("nats-ca-file", "%s holds no certificate in PEM", c.CAFile)
-		}
+// validCreds wants a JWT and the seed of a user.
+func validCreds(creds []byte) bool {
+	if token, err := nkeys.ParseDecoratedJWT(creds); err != nil || strings.Count(token, ".") != 2 {
+		return false
 	}
+	pair, err := nkeys.ParseDecoratedUserNKey(creds)
+	if err != nil {
+		return false
+	}
+	pair.Wipe()
+	return true
+}
+
+func (s *NATSSettings) tls(l *loader, c *ConnectConfig) {
+	c.CAFile, c.CA, c.CertFile, c.Cert, c.KeyFile, c.Key = s.NATSCAFile, s.NATSCA, s.NATSCertFile, s.NATSCert, s.NATSCertKeyFile, s.NATSCertKey
+	if ca, from := l.twin("nats-ca", c.CAFile, c.CA, os.ReadFile); from != "" && !x509.NewCertPool().AppendCertsFromPEM(ca) {
+		l.fault(from, "%s holds no certificate in PEM", firstOf(c.CAFile, "it"))
+	}
+	cert, certFrom := l.twin("nats-cert", c.CertFile, c.Cert, os.ReadFile)
+	key, keyFrom := l.twin("nats-cert-key", c.KeyFile, c.Key, ReadSecretFile)
 	switch {
-	case c.CertFile == "" && c.KeyFile == "":
-	case c.KeyFile == "":
-		l.fault("nats-cert-key-file", "the private key of %s is missing", flagName("nats-cert-file"))
-	case c.CertFile == "":
-		l.fault("nats-cert-file", "the certificate of %s is missing", flagName("nats-cert-key-file"))
-	default:
-		if _, err := ReadSecretFile(c.KeyFile); err != nil {
-			l.fault("nats-cert-key-file", "%w%s", err, hintOf(err))
-		} else if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
-			l.fault("nats-cert-file", "%w", err)
+	case certFrom != "" && c.KeyFile+c.Key == "":
+		l.fault("nats-cert-key-file", "the private key of %s is missing", flagName(certFrom))
+	case keyFrom != "" && c.CertFile+c.Cert == "":
+		l.fault("nats-cert-file", "the certificate of %s is missing", flagName(keyFrom))
+	case certFrom != "" && keyFrom != "":
+		if _, err := tls.X509KeyPair(cert, key); err != nil {
+			l.fault(certFrom, "%w", err)
 		}
 	}
 }

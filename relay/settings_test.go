@@ -122,10 +122,13 @@ func TestSettingsBeatTheKit(t *testing.T) {
 	if side.Identity.Kid() != want.Kid() || side.Connect.URL != "wss://broker.example" || side.Connect.NKeySeed != other.nkey || side.Prefix != "prod" || len(side.watched) != 1 {
 		t.Errorf("%+v", side)
 	}
-	creds := other.write(t, "user.creds", "creds", 0o600)
-	s = Settings{KitFile: f.kitFile, Hints: HintsFull, NATSSettings: NATSSettings{CredsFile: creds}}
-	if side, err = s.Load(RoleApp); err != nil || side.Connect.NKeySeed != "" || side.Connect.CredsFile != creds {
-		t.Errorf("creds beside a kit: %v, %v", side, err)
+	content := "-----BEGIN NATS USER JWT-----\na.b.c\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n" + other.nkey + "\n------END USER NKEY SEED------\n"
+	creds := other.write(t, "user.creds", content, 0o600)
+	for _, n := range []NATSSettings{{CredsFile: creds}, {Creds: content}} {
+		s = Settings{KitFile: f.kitFile, Hints: HintsFull, NATSSettings: n}
+		if side, err = s.Load(RoleApp); err != nil || side.Connect.NKeySeed != "" || side.Connect.CredsFile != n.CredsFile || side.Connect.Creds != n.Creds {
+			t.Errorf("creds beside a kit: %v, %v", side, err)
+		}
 	}
 }
 
@@ -163,7 +166,9 @@ func TestSettingsFaults(t *testing.T) {
 		"public key":         {func(s *Settings) { s.KeyFile, s.Key = "", `{"kty":"OKP"}` }, []string{"--key (OBO_KEY): private key: "}},
 		"swapped contents":   {func(s *Settings) { s.KeyFile, s.Key, s.NKeyFile, s.NKey = "", f.nkey, "", f.key }, []string{"--key (OBO_KEY): ", "--nkey (OBO_NKEY): the nkey is not the seed"}},
 		"account seed":       {func(s *Settings) { s.NKeyFile, s.NKey = "", f.account }, []string{"--nkey (OBO_NKEY): the nkey is not the seed of a NATS user"}},
-		"seed and creds":     {func(s *Settings) { s.CredsFile = f.nkeyFile }, []string{"--creds-file (OBO_CREDS_FILE): an nkey is given too"}},
+		"seed and creds":     {func(s *Settings) { s.CredsFile = f.nkeyFile }, []string{"--creds (OBO_CREDS): an nkey is given too"}},
+		"no creds":           {func(s *Settings) { s.CredsFile, s.NKeyFile = f.nkeyFile, "" }, []string{"--creds-file (OBO_CREDS_FILE): these are not credentials of a NATS user"}},
+		"creds twice":        {func(s *Settings) { s.CredsFile, s.NKeyFile, s.Creds = f.nkeyFile, "", f.nkey }, []string{"--creds (OBO_CREDS): the content is given, and a file too"}},
 		"URL":                {func(s *Settings) { s.NATS = "nats://user:" + f.nkey + "@[" }, []string{"--nats (OBO_NATS): nats://[ is not a URL"}},
 		"prefix":             {func(s *Settings) { s.SubjectPrefix = "a b" }, []string{"--subject-prefix (OBO_SUBJECT_PREFIX): "}},
 		"hints":              {func(s *Settings) { s.Hints = "all" }, []string{`--hints (OBO_HINTS): hints "all"`}},

@@ -42,6 +42,8 @@ type WebSocket struct {
 type TLS struct {
 	CertFile string
 	KeyFile  string
+	// ClientCAFile is the authority of the certificates that clients must show. Defaults to none: keys are enough.
+	ClientCAFile string
 }
 
 // App is a publisher's side: the program through which users call services.

@@ -75,6 +75,11 @@ func writeTLS(w *writer, t TLS, handshakeFirst bool) {
 	w.open("tls: {")
 	w.line("cert_file: %s", strconv.Quote(t.CertFile))
 	w.line("key_file: %s", strconv.Quote(t.KeyFile))
+	if t.ClientCAFile != "" {
+		w.comment("Clients show a certificate of this authority, besides their key (nats --tlscert --tlskey).")
+		w.line("ca_file: %s", strconv.Quote(t.ClientCAFile))
+		w.line("verify: true")
+	}
 	if handshakeFirst {
 		w.comment("No byte in clear, not even the server's INFO; a client needs the matching option (nats --tlsfirst).")
 		w.line("handshake_first: true")

@@ -69,6 +69,7 @@ func (v *faults) tls(field string, t *TLS) {
 	}
 	v.text(field+".CertFile", t.CertFile)
 	v.text(field+".KeyFile", t.KeyFile)
+	v.text(field+".ClientCAFile", t.ClientCAFile)
 }
 
 // text refuses what would leave a quoted string of the configuration language, or be changed in one.

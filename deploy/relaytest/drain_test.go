@@ -164,23 +164,3 @@ func TestBurst(t *testing.T) {
 	})
 	handler.want(t, served.Load())
 }
-
-// Instance keys are rotated while requests come, and grants run out: no request is lost.
-func TestInstanceKeyRotation(t *testing.T) {
-	n, log := start(t)
-	var ahead atomic.Int64 // of the clock of both sides
-	clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	n.Worker(http.HandlerFunc(echo), func(c *worker.Config) { c.KeyLife, c.Now = time.Minute, clock })
-	client := n.Publisher(func(c *publisher.Config) { c.Now = clock })
-	for strings.Count(log.String(), "new instance key") < 3 {
-		ahead.Add(int64(3 * time.Second)) // under the silence limit
-		each(4, func(int) {
-			if got := do(client, newRequest(t, "POST", "/", strings.NewReader("body"))); got.err != nil || got.body != "body" {
-				t.Errorf("%s", got)
-			}
-		})
-		if t.Failed() {
-			return
-		}
-	}
-}

@@ -285,3 +285,5 @@ func withReplayCapacity(n int) func(*worker.Config) {
 func withHints(level relay.Hints) func(*publisher.Config) {
 	return func(c *publisher.Config) { c.Hints = level }
 }
+
+func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

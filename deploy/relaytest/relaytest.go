@@ -136,8 +136,7 @@ func (n *Net) StartBroker() {
 	}
 	text, err := conf.ServerConf()
 	Must(n.tb, err)
-	// The first list of users is that of the relay's account.
-	text = strings.Replace(text, "users: [", "users: [\n{ nkey: "+n.Root.Public+" }", 1)
+	text = n.WithRoot(text)
 	if n.options.ServerConf != nil {
 		text = n.options.ServerConf(text)
 	}
@@ -154,6 +153,12 @@ func (n *Net) StartBroker() {
 	Must(n.tb, err)
 	n.port, err = strconv.Atoi(address.Port())
 	Must(n.tb, err)
+}
+
+// WithRoot adds the user Root to a generated configuration.
+func (n *Net) WithRoot(text string) string {
+	// The first list of users is that of the relay's account.
+	return strings.Replace(text, "users: [", "users: [\n{ nkey: "+n.Root.Public+" }", 1)
 }
 
 // Connect connects a user to the broker without anything of the relay.

@@ -24,13 +24,14 @@ type Config struct {
 	Apps     []App    `json:"apps"`
 	Services []string `json:"services"`
 
-	NATSURL       string `json:"nats"`           // how the sides reach the server. Defaults to "nats://127.0.0.1:4222"
-	Listen        string `json:"listen"`         // where the server listens. Defaults to the URL's port, on loopback if the URL is
-	WebSocket     string `json:"websocket"`      // where it listens for WebSockets. Defaults to none, or a ws URL's port
-	TLSCertFile   string `json:"tls_cert_file"`  // the server's certificate and key, PEM. Default to none
-	TLSKeyFile    string `json:"tls_key_file"`   //
-	CAFile        string `json:"ca_file"`        // authority of the certificate, for the nats CLI. Defaults to the system's
-	SubjectPrefix string `json:"subject_prefix"` // Defaults to none
+	NATSURL       string `json:"nats"`                    // how the sides reach the server. Defaults to "nats://127.0.0.1:4222"
+	Listen        string `json:"listen"`                  // where the server listens. Defaults to the URL's port, on loopback if the URL is
+	WebSocket     string `json:"websocket"`               // where it listens for WebSockets. Defaults to none, or a ws URL's port
+	TLSCertFile   string `json:"tls_cert_file"`           // the server's certificate and key, PEM. Default to none
+	TLSKeyFile    string `json:"tls_key_file"`            //
+	ClientCAFile  string `json:"client_ca_file,omitzero"` // authority of the certificates that clients must show. Defaults to none
+	CAFile        string `json:"ca_file"`                 // authority of the certificate, for the nats CLI. Defaults to the system's
+	SubjectPrefix string `json:"subject_prefix"`          // Defaults to none
 
 	Audit bool `json:"audit,omitzero"` // a stream for the services' audit records, and its reader. Defaults to none
 }
@@ -112,7 +113,7 @@ func (c Config) over(old Config) Config {
 	}
 	for _, f := range []struct{ mine, theirs *string }{
 		{&c.NATSURL, &old.NATSURL}, {&c.Listen, &old.Listen}, {&c.WebSocket, &old.WebSocket},
-		{&c.TLSCertFile, &old.TLSCertFile}, {&c.TLSKeyFile, &old.TLSKeyFile}, {&c.CAFile, &old.CAFile},
+		{&c.TLSCertFile, &old.TLSCertFile}, {&c.TLSKeyFile, &old.TLSKeyFile}, {&c.CAFile, &old.CAFile}, {&c.ClientCAFile, &old.ClientCAFile},
 		{&c.SubjectPrefix, &old.SubjectPrefix},
 	} {
 		*f.mine = cmp.Or(*f.mine, *f.theirs)
@@ -150,7 +151,7 @@ func (c Config) withDefaults() Config {
 
 // withPaths makes paths absolute: the server may be started elsewhere.
 func (c Config) withPaths() Config {
-	for _, file := range []*string{&c.TLSCertFile, &c.TLSKeyFile, &c.CAFile} {
+	for _, file := range []*string{&c.TLSCertFile, &c.TLSKeyFile, &c.CAFile, &c.ClientCAFile} {
 		if abs, err := filepath.Abs(*file); err == nil && *file != "" {
 			*file = abs
 		}
@@ -209,6 +210,9 @@ func (c Config) validate() error {
 		fault("the NATS URL has scheme %q: want nats, tls, ws or wss, or app:NAME", u.Scheme)
 	case u.Scheme == "tls" && c.TLSCertFile == "":
 		fault("a tls URL needs the server's certificate and its key")
+	}
+	if c.ClientCAFile != "" && c.TLSCertFile == "" {
+		fault("client certificates need TLS: give the server's certificate and its key too")
 	}
 	return errors.Join(faults...)
 }

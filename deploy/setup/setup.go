@@ -109,7 +109,7 @@ func (p *plan) natsconf() natsconf.Config {
 	}
 	var tls *natsconf.TLS
 	if p.cfg.TLSCertFile != "" || p.cfg.TLSKeyFile != "" {
-		tls = &natsconf.TLS{CertFile: p.cfg.TLSCertFile, KeyFile: p.cfg.TLSKeyFile}
+		tls = &natsconf.TLS{CertFile: p.cfg.TLSCertFile, KeyFile: p.cfg.TLSKeyFile, ClientCAFile: p.cfg.ClientCAFile}
 	}
 	c.TLS = tls
 	if p.cfg.WebSocket != "" {

@@ -23,6 +23,7 @@ type initCommand struct {
 	Websocket     string   `placeholder:"HOST:PORT" help:"Where it listens for NATS over WebSocket. Default: nowhere, or a ws URL's port."`
 	TLSCertFile   string   `name:"tls-cert-file" placeholder:"FILE" help:"The NATS server's certificate, PEM."`
 	TLSKeyFile    string   `name:"tls-key-file" placeholder:"FILE" help:"Its private key, PEM."`
+	TLSClientCA   string   `name:"tls-client-ca-file" placeholder:"FILE" help:"Authority of the certificates that clients must show, PEM. Default: they show none."`
 	TLSCAFile     string   `name:"tls-ca-file" placeholder:"FILE" help:"Its certificate authority, PEM, for the nats CLI. Default: the system's."`
 	Audit         bool     `help:"Let the services keep audit records in a NATS stream, and make an auditor who reads it. Stays on."`
 	SubjectPrefix string   `placeholder:"PREFIX" help:"Put before obo.v1 in every subject, so that several environments share a server."`
@@ -41,7 +42,7 @@ func (c *initCommand) Run(t *terminal) error {
 	}
 	cfg := setup.Config{
 		Dir: c.Dir, Services: c.Service, NATSURL: c.NATS, Listen: c.Listen, WebSocket: c.Websocket,
-		TLSCertFile: c.TLSCertFile, TLSKeyFile: c.TLSKeyFile, CAFile: c.TLSCAFile, SubjectPrefix: c.SubjectPrefix, Audit: c.Audit,
+		TLSCertFile: c.TLSCertFile, TLSKeyFile: c.TLSKeyFile, CAFile: c.TLSCAFile, ClientCAFile: c.TLSClientCA, SubjectPrefix: c.SubjectPrefix, Audit: c.Audit,
 	}
 	for _, text := range c.App {
 		name, calls, given := strings.Cut(text, "=")
@@ -184,12 +185,18 @@ func (g guide) audit() {
 
 // tls are the flags that every client of a server with TLS needs.
 func (g guide) tls() string {
-	if !strings.HasPrefix(g.Config.NATSURL, "tls") {
+	if !strings.HasPrefix(g.Config.NATSURL, "tls") && !strings.HasPrefix(g.Config.NATSURL, "wss") {
 		return ""
 	}
-	flags := " --nats-tls-first"
+	flags := ""
+	if strings.HasPrefix(g.Config.NATSURL, "tls") {
+		flags = " --nats-tls-first"
+	}
 	if g.Config.CAFile != "" {
 		flags += " --nats-ca-file " + quote(g.Config.CAFile)
+	}
+	if g.Config.ClientCAFile != "" {
+		flags += " --nats-cert-file … --nats-cert-key-file …"
 	}
 	return flags
 }
