@@ -106,7 +106,9 @@ func TestCredentials(t *testing.T) {
 // Credentials that have expired are named, and a file that is replaced is enough: no restart, no lost request.
 func TestCredentialsAreReplaced(t *testing.T) {
 	o := startOperator(t)
-	o.Worker(says("hello"), func(c *worker.Config) { c.NATS = relay.ConnectConfig{URL: o.URL, Creds: o.creds(o.Service, inAnHour())} })
+	o.Worker(says("hello"), func(c *worker.Config) {
+		c.NATS = relay.ConnectConfig{URL: o.URL, Creds: o.creds(o.Service, inAnHour())}
+	})
 	file := o.file(o.creds(o.App, time.Now().Add(-time.Minute)))
 	client := o.Publisher(func(p *publisher.Config) {
 		p.NATS, p.ConnectWait = relay.ConnectConfig{URL: o.URL, CredsFile: file}, relaytest.Patience
@@ -118,4 +120,3 @@ func TestCredentialsAreReplaced(t *testing.T) {
 		t.Error("credentials are in the log")
 	}
 }
-

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +10,8 @@ import (
 
 // files writes whole files or nothing. fill is os.File.Write, or in tests a disk that is full.
 type files struct {
-	fill func(*os.File, []byte) (int, error)
+	fill    func(*os.File, []byte) (int, error)
+	changed func(path string) // is told of each file that was written. Defaults to nothing
 }
 
 // create writes a file that must not exist: a key is never replaced.
@@ -20,8 +22,13 @@ func (f files) create(path string, data []byte, mode os.FileMode) error {
 	})
 }
 
-// replace writes a file that may exist.
+// replace writes a file that may exist. One that is as it should be keeps its time.
 func (f files) replace(path string, data []byte, mode os.FileMode) error {
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm() == mode {
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+			return nil
+		}
+	}
 	return f.write(path, data, mode, func(temporary string) error { return os.Rename(temporary, path) })
 }
 
@@ -46,6 +53,9 @@ func (f files) write(path string, data []byte, mode os.FileMode, place func(temp
 	if err != nil {
 		_ = os.Remove(t.Name()) // the fault is what matters
 		return fmt.Errorf("setup: %s: %w", path, cause(err))
+	}
+	if f.changed != nil {
+		f.changed(path)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (r Result) Side(role relay.Role, name string) *Side {
 // Init makes the files of a relay in cfg.Dir. Everything is checked before the first file is written, each file is written
 // whole or not at all, and keys that are there are kept.
 func Init(cfg Config) (Result, error) {
-	return initialize(cfg, files{(*os.File).Write})
+	return initialize(cfg, files{fill: (*os.File).Write})
 }
 
 func initialize(cfg Config, f files) (Result, error) {
@@ -42,18 +42,11 @@ func initialize(cfg Config, f files) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := cfg.validate(); err != nil {
-		return Result{}, err
-	}
-	p := &plan{cfg: cfg}
-	if err := p.load(); err != nil {
-		return Result{}, err
-	}
-	conf, err := p.natsconf().ServerConf()
+	p, err := cfg.plan()
 	if err != nil {
 		return Result{}, err
 	}
-	if err := p.save(f, conf); err != nil {
+	if err := p.write(f); err != nil {
 		return Result{}, err
 	}
 	return Result{
@@ -69,6 +62,24 @@ type plan struct {
 	inspector, system user
 	auditor           user // with Config.Audit
 	contexts          []string
+}
+
+// plan checks everything and reads the keys.
+func (c Config) plan() (*plan, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	p := &plan{cfg: c}
+	return p, p.load()
+}
+
+// write writes everything that follows from the keys.
+func (p *plan) write(f files) error {
+	conf, err := p.natsconf().ServerConf()
+	if err != nil {
+		return err
+	}
+	return p.save(f, conf)
 }
 
 func (p *plan) load() error {
@@ -116,10 +127,10 @@ func (p *plan) natsconf() natsconf.Config {
 		c.WebSocket = &natsconf.WebSocket{Listen: p.cfg.WebSocket, TLS: tls}
 	}
 	for _, a := range p.cfg.Apps {
-		c.Apps = append(c.Apps, natsconf.App{Name: a.Name, NKeys: []string{p.side(relay.RoleApp, a.Name).user.public}, Calls: p.cfg.Callees(a)})
+		c.Apps = append(c.Apps, natsconf.App{Name: a.Name, NKeys: p.side(relay.RoleApp, a.Name).users(), Calls: p.cfg.Callees(a)})
 	}
 	for _, name := range p.cfg.Services {
-		c.Services = append(c.Services, natsconf.Service{Name: name, NKeys: []string{p.side(relay.RoleService, name).user.public}, Apps: p.cfg.callers(name)})
+		c.Services = append(c.Services, natsconf.Service{Name: name, NKeys: p.side(relay.RoleService, name).users(), Apps: p.cfg.callers(name)})
 	}
 	return c
 }
@@ -129,7 +140,11 @@ func (p *plan) trust(s *Side) relay.TrustFile {
 	keys := func(role relay.Role, names []string) map[string]relay.JWKS {
 		out := map[string]relay.JWKS{}
 		for _, name := range names {
-			out[name] = relay.JWKS{Keys: []relay.JWK{p.side(role, name).identity.Public()}}
+			var set relay.JWKS
+			for _, id := range p.side(role, name).identities() {
+				set.Keys = append(set.Keys, id.Public())
+			}
+			out[name] = set
 		}
 		return out
 	}

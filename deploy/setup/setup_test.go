@@ -344,7 +344,7 @@ func TestDiskFull(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "relay")
 		cfg := Config{Dir: dir, Apps: []App{{Name: "ui"}}, Services: []string{"middleware"}}
 		written := 0
-		full := files{func(f *os.File, data []byte) (int, error) {
+		full := files{fill: func(f *os.File, data []byte) (int, error) {
 			if written++; written == n {
 				_, _ = f.Write(data[:len(data)/2])
 				return len(data) / 2, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
@@ -381,7 +381,7 @@ func TestDiskFull(t *testing.T) {
 func TestCreateDoesNotReplace(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "key.json")
-	f := files{(*os.File).Write}
+	f := files{fill: (*os.File).Write}
 	if err := f.create(path, []byte("one"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nkeys"
@@ -24,6 +25,9 @@ type Side struct {
 
 	identity relay.Identity
 	user     user
+
+	nextIdentity, oldIdentity relay.Identity // zero if there is none
+	nextUser, oldUser         user           // the same
 }
 
 // user is a NATS user's key.
@@ -50,7 +54,39 @@ func (c Config) loadSide(role relay.Role, name string, taken map[string]bool) (*
 	s.Kid = s.identity.Kid()
 	var userFault error
 	s.user, userFault = loadUser(s.NKeyFile)
-	return s, errors.Join(err, userFault)
+	return s, errors.Join(err, userFault, s.loadOthers())
+}
+
+// loadOthers reads the keys that are about to come into use, or to go out of it.
+func (s *Side) loadOthers() error {
+	var faults []error
+	for _, x := range []struct {
+		stage    Stage
+		identity *relay.Identity
+		user     *user
+	}{{Next, &s.nextIdentity, &s.nextUser}, {Old, &s.oldIdentity, &s.oldUser}} {
+		var err error
+		*x.identity, err = relay.LoadIdentity(s.file(Identity, x.stage))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			faults = append(faults, fmt.Errorf("setup: %w", err))
+		}
+		if _, err := os.Stat(s.file(NATSUser, x.stage)); err != nil {
+			continue
+		}
+		*x.user, err = loadUser(s.file(NATSUser, x.stage))
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// identities are all that others are to trust.
+func (s *Side) identities() []relay.Identity {
+	return slices.DeleteFunc([]relay.Identity{s.identity, s.nextIdentity, s.oldIdentity}, relay.Identity.IsZero)
+}
+
+// users are all that the NATS server is to let in.
+func (s *Side) users() []string {
+	return slices.DeleteFunc([]string{s.user.public, s.nextUser.public, s.oldUser.public}, func(key string) bool { return key == "" })
 }
 
 // prefix is what the file names of a role begin with: nothing, unless the name's other role came first.
@@ -119,10 +155,6 @@ func (u user) save(f files, path string) error {
 
 // save writes the side's files: keys only where there are none.
 func (s *Side) save(f files, c Config, trust relay.TrustFile) error {
-	kit := relay.Kit{
-		Type: relay.KitTypeName, Role: s.Role, Name: s.Name, NATS: c.NATSURL, NKey: string(s.user.seed),
-		Key: s.identity.Private(), Trust: trust, SubjectPrefix: c.SubjectPrefix,
-	}
 	if s.New {
 		if err := writeJSON(f.create, s.KeyFile, s.identity.Private(), 0o600); err != nil {
 			return err
@@ -134,7 +166,14 @@ func (s *Side) save(f files, c Config, trust relay.TrustFile) error {
 	if err := writeJSON(f.replace, s.TrustFile, trust, 0o644); err != nil {
 		return err
 	}
-	return writeJSON(f.replace, s.KitFile, kit, 0o600)
+	return writeJSON(f.replace, s.KitFile, s.kit(c, trust), 0o600)
+}
+
+func (s *Side) kit(c Config, trust relay.TrustFile) relay.Kit {
+	return relay.Kit{
+		Type: relay.KitTypeName, Role: s.Role, Name: s.Name, NATS: c.NATSURL, NKey: string(s.user.seed),
+		Key: s.identity.Private(), Trust: trust, SubjectPrefix: c.SubjectPrefix,
+	}
 }
 
 func writeJSON(write func(string, []byte, os.FileMode) error, path string, v any, mode os.FileMode) error {
