@@ -60,7 +60,9 @@ func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
 	relay.CanonicalHeader(h)
 	c.head = relay.RequestHead{
 		Method: method(r), Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Header: h, TimeoutMS: max(1, timeout.Milliseconds()),
-		Trailer: slices.Sorted(maps.Keys(r.Trailer)),
+	}
+	if len(r.Trailer) > 0 {
+		c.head.Trailer = slices.Sorted(maps.Keys(r.Trailer))
 	}
 	if c.head.Path == "" {
 		c.head.Path = "/"

@@ -61,14 +61,10 @@ func NewSidecar(c SidecarConfig) (http.Handler, error) {
 		ErrorHandler: s.fail,
 		ErrorLog:     slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 		BufferPool:   newBuffers(),
-		// For replies that come slowly although their length is known; those without a length are flushed at once anyway.
-		FlushInterval: flushInterval,
+		FlushInterval: -1, // what has come is passed on: a small reply comes whole, a large one in pieces worth a write
 	}
 	return s, nil
 }
-
-// flushInterval is how long a byte of a reply waits for more.
-const flushInterval = 20 * time.Millisecond
 
 type sidecar struct {
 	c     SidecarConfig

@@ -58,9 +58,16 @@ func FrameLimit(maxPayload int64) int {
 
 // keySource derives the keys of the requests under one grant. The extract step of HKDF (RFC 5869 §2.2) is done once.
 type keySource struct {
-	prk  func() *[sha256.Size]byte // see Token for why it is a function
-	gid  ID
-	macs sync.Pool // HMACs under prk: to set one up costs more than to use it
+	prk      func() *[sha256.Size]byte // see Token for why it is a function
+	gid      ID
+	derivers sync.Pool // of *deriver: to set one up costs more than to use it
+}
+
+// deriver is an HMAC under the extracted key, and memory for what goes in and comes out.
+type deriver struct {
+	mac  hash.Hash
+	info [len("obo/1 request") + 2*idBytes + saltSize + 1]byte
+	key  [sha256.Size]byte
 }
 
 func newKeySource(secret []byte, gid ID) *keySource {
@@ -69,29 +76,30 @@ func newKeySource(secret []byte, gid ID) *keySource {
 		panic(err) // only for key sizes that FIPS mode refuses; a secret has 32 bytes
 	}
 	k := &keySource{prk: func() *[sha256.Size]byte { return (*[sha256.Size]byte)(prk) }, gid: gid}
-	k.macs.New = func() any { return hmac.New(sha256.New, k.prk()[:]) }
+	k.derivers.New = func() any { return &deriver{mac: hmac.New(sha256.New, k.prk()[:])} }
 	return k
 }
 
 // expand is the expand step of HKDF for one block of output (RFC 5869 §2.3): HMAC(PRK, info | 0x01).
-func (k *keySource) expand(info []byte) (key [sha256.Size]byte) {
-	mac := k.macs.Get().(hash.Hash)
-	mac.Reset()
-	_, _ = mac.Write(info) // never fails
-	_, _ = mac.Write(firstBlock)
-	mac.Sum(key[:0])
-	k.macs.Put(mac)
-	return key
+func (d *deriver) expand(info []byte) []byte {
+	d.mac.Reset()
+	_, _ = d.mac.Write(append(info, 1)) // never fails
+	return d.mac.Sum(d.key[:0])
 }
 
-var firstBlock = []byte{1}
+// frameKey seals or opens the frames of one direction of one request. One goroutine at a time may use it.
+type frameKey struct {
+	aead  cipher.AEAD
+	nonce [12]byte // 4 zero bytes and the seq
+}
 
-func (k *keySource) aead(label string, id ID, salt []byte) cipher.AEAD {
-	info := make([]byte, 0, len("obo/1 request")+2*idBytes+saltSize)
-	info = append(info, label...)
-	info = append(append(append(info, k.gid[:]...), id[:]...), salt...)
-	key := k.expand(info)
-	block, err := aes.NewCipher(key[:])
+func (k *keySource) derive(label string, id ID, salt []byte) *frameKey {
+	d := k.derivers.Get().(*deriver)
+	defer k.derivers.Put(d)
+	info := append(append(d.info[:0], label...), k.gid[:]...)
+	info = append(append(info, id[:]...), salt...)
+	block, err := aes.NewCipher(d.expand(info))
+	clear(d.key[:])
 	if err != nil {
 		panic(err) // only for wrong key sizes
 	}
@@ -99,12 +107,18 @@ func (k *keySource) aead(label string, id ID, salt []byte) cipher.AEAD {
 	if err != nil {
 		panic(err) // AES has the right block size
 	}
-	return aead
+	return &frameKey{aead: aead}
 }
 
-func (k *keySource) request(id ID) cipher.AEAD { return k.aead("obo/1 request", id, nil) }
+func (k *keySource) request(id ID) *frameKey { return k.derive("obo/1 request", id, nil) }
 
-func (k *keySource) reply(id ID, salt []byte) cipher.AEAD { return k.aead("obo/1 reply", id, salt) }
+func (k *keySource) reply(id ID, salt []byte) *frameKey { return k.derive("obo/1 reply", id, salt) }
+
+// at is the nonce of a seq.
+func (k *frameKey) at(seq uint64) []byte {
+	binary.BigEndian.PutUint64(k.nonce[4:], seq)
+	return k.nonce[:]
+}
 
 func newSalt() (salt [saltSize]byte) {
 	_, _ = rand.Read(salt[:])
@@ -120,16 +134,10 @@ func beginFrame(b []byte, room int, t FrameType, seq uint64) []byte {
 
 func frameSize(room, plaintext int) int { return room + frameHeader + plaintext + frameTag }
 
-// sealFrame encrypts in place the plaintext that was appended to a newFrame.
-func sealFrame(aead cipher.AEAD, b []byte, room int) []byte {
+// sealFrame encrypts in place the plaintext that was appended to what beginFrame began.
+func sealFrame(k *frameKey, b []byte, room int) []byte {
 	head := b[room : room+frameHeader]
-	nonce := frameNonce(binary.BigEndian.Uint64(head[2:]))
-	return aead.Seal(b[:room+frameHeader], nonce[:], b[room+frameHeader:], head)
-}
-
-func frameNonce(seq uint64) (nonce [12]byte) {
-	binary.BigEndian.PutUint64(nonce[4:], seq)
-	return nonce
+	return k.aead.Seal(b[:room+frameHeader], k.at(binary.BigEndian.Uint64(head[2:])), b[room+frameHeader:], head)
 }
 
 // Frame is an opened frame.
@@ -155,13 +163,12 @@ func parseFrame(b []byte) (t FrameType, seq uint64, err error) {
 }
 
 // openFrame parses and opens a frame in place: b holds the plaintext afterwards, or rubbish if it did not open.
-func openFrame(aead cipher.AEAD, b []byte) (Frame, error) {
+func openFrame(k *frameKey, b []byte) (Frame, error) {
 	t, seq, err := parseFrame(b)
 	if err != nil {
 		return Frame{}, err
 	}
-	nonce := frameNonce(seq)
-	plaintext, err := aead.Open(b[frameHeader:frameHeader], nonce[:], b[frameHeader:], b[:frameHeader])
+	plaintext, err := k.aead.Open(b[frameHeader:frameHeader], k.at(seq), b[frameHeader:], b[:frameHeader])
 	if err != nil {
 		return Frame{}, errors.New("frame: does not open")
 	}

@@ -273,8 +273,8 @@ func (o *Opener) Usable(g *Grant, app string, now time.Time) error {
 // OpenRequest opens frame 0 of a request under this grant: its head, and the body bytes that came with it. The frame is
 // opened in place.
 func (g *Grant) OpenRequest(id ID, frame []byte) (HeadFrame, error) {
-	aead := g.keys.request(id)
-	f, err := openFrame(aead, frame)
+	key := g.keys.request(id)
+	f, err := openFrame(key, frame)
 	if err != nil {
 		return HeadFrame{}, err
 	}
@@ -285,5 +285,5 @@ func (g *Grant) OpenRequest(id ID, frame []byte) (HeadFrame, error) {
 	if err != nil {
 		return HeadFrame{}, err
 	}
-	return HeadFrame{Type: f.Type, JSON: head, Body: body, aead: aead}, nil
+	return HeadFrame{Type: f.Type, JSON: head, Body: body, key: key}, nil
 }

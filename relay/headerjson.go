@@ -24,7 +24,9 @@ func marshalFields(enc *jsontext.Encoder, h http.Header) error {
 	if err := enc.WriteToken(jsontext.BeginObject); err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(h)) {
+	names := slices.AppendSeq(make([]string, 0, len(h)), maps.Keys(h))
+	slices.Sort(names)
+	for _, name := range names {
 		if err := enc.WriteToken(jsontext.String(name)); err != nil {
 			return err
 		}

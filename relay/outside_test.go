@@ -233,7 +233,7 @@ func TestHKDFVectors(t *testing.T) {
 		} else {
 			keys.prk = func() *[sha256.Size]byte { return (*[sha256.Size]byte)(prk) }
 		}
-		if got := keys.expand(unhex(t, c.Info)); string(got[:len(okm)]) != string(okm) {
+		if got := keys.derivers.Get().(*deriver).expand(unhex(t, c.Info)); string(got[:len(okm)]) != string(okm) {
 			t.Errorf("%d %s: %x, want %x", c.ID, c.Comment, got, okm)
 		}
 	}

@@ -16,10 +16,12 @@ func CheckPath(p string) error {
 	if err := checkPathBytes(p); err != nil {
 		return err
 	}
-	segments := strings.Split(p[1:], "/")
-	for i, s := range segments {
+	rest, more := p[1:], true
+	for more {
+		var s string
+		s, rest, more = strings.Cut(rest, "/")
 		switch {
-		case s == "" && i < len(segments)-1:
+		case s == "" && more:
 			return NewError(CodePathNotCanonical, "the path has an empty segment (//)")
 		case s == "." || s == "..":
 			return NewError(CodePathNotCanonical, "the path has a dot segment")

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -29,7 +28,7 @@ const (
 // receiver is the incoming direction. Deliver opens frames and queues them in order; one goroutine takes them out.
 type receiver struct {
 	s    *Stream
-	aead cipher.AEAD // nil at a publisher until the first reply frame that opens
+	key *frameKey // nil at a publisher until the first reply frame that opens
 
 	mu       sync.Mutex
 	next     uint64 // ordered seq expected
@@ -59,8 +58,8 @@ func (r *receiver) init(s *Stream) {
 	r.asked = -resendPause
 	r.ready = make(chan struct{}, 1)
 	if s.cfg.Role == RoleService {
-		if r.aead = s.cfg.Request.aead; r.aead == nil {
-			r.aead = s.cfg.Grant.keys.request(s.cfg.ID)
+		if r.key = s.cfg.Request.key; r.key == nil {
+			r.key = s.cfg.Grant.keys.request(s.cfg.ID)
 		}
 		r.next, r.phase = 1, inBody // admission has opened frame 0
 	}
@@ -89,24 +88,24 @@ func (s *Stream) Deliver(b []byte) error {
 // open finds the frame in the payload and opens it.
 func (r *receiver) open(b []byte) (Frame, error) {
 	if r.s.cfg.Role == RoleService {
-		return openFrame(r.aead, b)
+		return openFrame(r.key, b)
 	}
 	if len(b) > 1+saltSize && b[0] == replySalted {
 		salt, frame := b[1:1+saltSize], b[1+saltSize:]
-		if r.aead != nil {
-			return openFrame(r.aead, frame)
+		if r.key != nil {
+			return openFrame(r.key, frame)
 		}
-		aead := r.s.cfg.Grant.keys.reply(r.s.cfg.ID, salt)
-		f, err := openFrame(aead, frame)
+		key := r.s.cfg.Grant.keys.reply(r.s.cfg.ID, salt)
+		f, err := openFrame(key, frame)
 		if err == nil {
-			r.aead = aead // only Deliver uses it, and NATS calls it from one goroutine
+			r.key = key // only Deliver uses it, and NATS calls it from one goroutine
 		}
 		return f, err
 	}
-	if r.aead == nil || len(b) == 0 || b[0] != replyFrame {
+	if r.key == nil || len(b) == 0 || b[0] != replyFrame {
 		return Frame{}, errDropped
 	}
-	return openFrame(r.aead, b)
+	return openFrame(r.key, b)
 }
 
 func (r *receiver) takeControl(f Frame) error {
@@ -283,7 +282,7 @@ type HeadFrame struct {
 	JSON []byte
 	Body []byte
 
-	aead cipher.AEAD // of a request, for the Stream that goes on with it
+	key *frameKey // of a request, for the Stream that goes on with it
 }
 
 // Head waits for the reply's head, or for a 1xx before it. The body part is then read by Read.

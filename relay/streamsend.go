@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"sync"
@@ -16,13 +15,14 @@ import (
 // on the wire. Data takes its credit before it takes the mutex, so control never waits behind data.
 type sender struct {
 	s    *Stream
-	aead cipher.AEAD
+	key *frameKey
 	salt []byte // a worker's, until its ordered seq 0 is out
 
 	mu     sync.Mutex
 	next   uint64 // ordered seq
 	ctlSeq uint64 // control seq
 	kept   []keptFrame
+	first  [1]keptFrame // most streams keep one, and need no other memory for it
 	acked  int64 // body bytes in data frames that were acknowledged and are no longer kept
 	ended  bool
 	grant  []byte     // a publisher's, in front of its frame 0
@@ -49,15 +49,16 @@ const firstWindow = 64 << 10
 func (o *sender) init(s *Stream) {
 	o.s = s
 	o.ctlSeq = controlSeq
+	o.kept = o.first[:0]
 	o.credited = make(chan struct{}, 1)
 	o.peerLimit.Store(firstWindow)
 	if s.cfg.Role == RoleApp {
-		o.aead = s.cfg.Grant.keys.request(s.cfg.ID)
+		o.key = s.cfg.Grant.keys.request(s.cfg.ID)
 		return
 	}
 	salt := newSalt()
 	o.salt = salt[:]
-	o.aead = s.cfg.Grant.keys.reply(s.cfg.ID, o.salt)
+	o.key = s.cfg.Grant.keys.reply(s.cfg.ID, o.salt)
 }
 
 // start begins a frame with what stands in front of it: the publisher's grant, or the worker's salt.
@@ -99,7 +100,7 @@ func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
 	for _, p := range parts {
 		b = append(b, p...)
 	}
-	b = sealFrame(o.aead, b, room)
+	b = sealFrame(o.key, b, room)
 	if o.s.cfg.Role == RoleService {
 		o.salt = nil
 	}
@@ -171,7 +172,7 @@ func (o *sender) control(t FrameType, body []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b, room := o.start(t, o.ctlSeq, len(body))
-	b = sealFrame(o.aead, append(b, body...), room)
+	b = sealFrame(o.key, append(b, body...), room)
 	o.ctlSeq++
 	o.lastCtl.Store(int64(o.s.elapsed()))
 	_ = o.s.cfg.Publish(b, t, 0) // the next one carries the same news

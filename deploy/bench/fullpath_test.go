@@ -344,8 +344,9 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkRelayed is our way alone, for profiles: OBO_CALLERS callers (1), bodies of OBO_SIZE bytes (1024).
-func BenchmarkRelayed(b *testing.B) {
+// BenchmarkOne is one way alone, for profiles: number OBO_WAY of newField's (3, ours), OBO_CALLERS callers (1), bodies of
+// OBO_SIZE bytes (1024).
+func BenchmarkOne(b *testing.B) {
 	number := func(name string, otherwise int) int {
 		if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
 			return n
@@ -354,8 +355,8 @@ func BenchmarkRelayed(b *testing.B) {
 	}
 	callers, size := number("OBO_CALLERS", 1), int64(number("OBO_SIZE", 1<<10))
 	f := newField(b)
-	ours := f.paths[3].url
-	f.round(&run{}, f.paths[3], load{1 << 10, 32}, 200*time.Millisecond)
+	way := f.paths[number("OBO_WAY", 3)]
+	f.round(&run{}, way, load{1 << 10, 32}, 200*time.Millisecond)
 	b.SetBytes(size)
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -363,7 +364,7 @@ func BenchmarkRelayed(b *testing.B) {
 	for c := range callers {
 		wait.Go(func() {
 			for range (b.N + callers - 1 - c) / callers {
-				if err := f.echo(ours, size); err != nil {
+				if err := f.echo(way.url, size); err != nil {
 					b.Error(err)
 					return
 				}
