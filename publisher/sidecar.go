@@ -97,7 +97,10 @@ func (s *sidecar) guard(r *http.Request) error {
 // allowed reports whether a Host header is a name of this listener, against DNS rebinding.
 func (s *sidecar) allowed(host string) bool {
 	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
+	if h, port, err := net.SplitHostPort(host); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "" {
+			return false
+		}
 		name = h
 	}
 	return relay.LoopbackHost(host) || slices.Contains(s.c.AllowHosts, host) || slices.Contains(s.c.AllowHosts, strings.Trim(name, "[]"))

@@ -265,7 +265,7 @@ func checkForwarded(t *testing.T, wire []byte) {
 	if rest, _ := io.ReadAll(in); len(rest) > 0 {
 		t.Errorf("after the request the app reads %q", rest)
 	}
-	if !strings.HasPrefix(r.URL.Path, "/open/") || r.Method != "GET" && r.Method != "HEAD" && r.Method != "POST" {
+	if r.URL.Path != "/open" && !strings.HasPrefix(r.URL.Path, "/open/") || r.Method != "GET" && r.Method != "HEAD" && r.Method != "POST" {
 		t.Errorf("the app gets %s %s", r.Method, r.URL.Path)
 	}
 	for name, values := range r.Header {
