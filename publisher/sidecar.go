@@ -58,9 +58,9 @@ func NewSidecar(c SidecarConfig) (http.Handler, error) {
 			closeUnread(resp.Request, resp.Header)
 			return nil
 		},
-		ErrorHandler: s.fail,
-		ErrorLog:     slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
-		BufferPool:   newBuffers(),
+		ErrorHandler:  s.fail,
+		ErrorLog:      slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
+		BufferPool:    newBuffers(),
 		FlushInterval: -1, // what has come is passed on: a small reply comes whole, a large one in pieces worth a write
 	}
 	return s, nil

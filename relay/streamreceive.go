@@ -27,7 +27,7 @@ const (
 
 // receiver is the incoming direction. Deliver opens frames and queues them in order; one goroutine takes them out.
 type receiver struct {
-	s    *Stream
+	s   *Stream
 	key *frameKey // nil at a publisher until the first reply frame that opens
 
 	mu       sync.Mutex

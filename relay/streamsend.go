@@ -15,7 +15,7 @@ import (
 // on the wire. Data takes its credit before it takes the mutex, so control never waits behind data.
 type sender struct {
 	s    *Stream
-	key *frameKey
+	key  *frameKey
 	salt []byte // a worker's, until its ordered seq 0 is out
 
 	mu     sync.Mutex
@@ -23,7 +23,7 @@ type sender struct {
 	ctlSeq uint64 // control seq
 	kept   []keptFrame
 	first  [1]keptFrame // most streams keep one, and need no other memory for it
-	acked  int64 // body bytes in data frames that were acknowledged and are no longer kept
+	acked  int64        // body bytes in data frames that were acknowledged and are no longer kept
 	ended  bool
 	grant  []byte     // a publisher's, in front of its frame 0
 	known  *GrantHash // in its place when frame 0 is first sent
