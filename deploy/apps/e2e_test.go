@@ -25,11 +25,11 @@ func TestE2E(t *testing.T) {
 	var install errgroup.Group
 	install.Go(func() (err error) { browser, err = findBrowser(t.Context()); return })
 	install.Go(s.installDriver)
-	for name := range folders {
+	for name := range sources {
 		install.Go(func() error { return s.install(name) })
 	}
 	s.must(install.Wait())
-	for _, name := range []string{"middleware", "ui"} {
+	for _, name := range order {
 		s.must(s.start(name))
 	}
 
@@ -41,7 +41,26 @@ func TestE2E(t *testing.T) {
 	if err := drive.Run(); err != nil {
 		t.Errorf("drive.py: %v", err)
 	}
+	s.checkCalls()
 	t.Logf("pictures are in %s", pictures)
+}
+
+// checkCalls wants nobody but the people themselves to have asked the workspace for what is theirs: the apps' service
+// principals open the broker app's door, and do nothing else.
+func (s *stage) checkCalls() {
+	seen := map[string]int{}
+	for _, call := range s.workspace.Calls().ByServicePrincipals() {
+		seen[call.Method+" "+call.Path] += call.Count
+	}
+	door := map[string]bool{"POST /oidc/v1/token": true, "GET /api/2.0/apps/" + brokerFolder: true}
+	for call, n := range seen {
+		if !door[call] {
+			s.t.Errorf("a service principal called %s %d times", call, n)
+		}
+	}
+	if len(seen) != len(door) {
+		s.t.Errorf("service principals called %v, want %v", seen, door)
+	}
 }
 
 // control serves what the driver asks for while it has pages open, and returns its address.

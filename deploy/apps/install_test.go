@@ -19,13 +19,22 @@ func (s *stage) install(name string) error {
 	err := errors.Join(
 		os.RemoveAll(source),
 		os.RemoveAll(s.path(name, "log")),
-		os.CopyFS(source, os.DirFS(folders[name])),
+		os.CopyFS(source, os.DirFS(sources[name])),
 		os.RemoveAll(filepath.Join(source, "vendor")), // a developer's
 		os.Symlink(wheels, filepath.Join(source, "vendor")),
 		s.venv(name),
 	)
 	if err != nil {
 		return err
+	}
+	if name == brokerFolder {
+		conf, err := os.ReadFile(s.conf)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(source, "nats-server.conf"), conf, 0o600); err != nil {
+			return err
+		}
 	}
 	// Else pip would take a version of that number, from an earlier build, for installed already.
 	if err := s.pip(name, "uninstall", "--yes", "obo-relay-publisher", "obo-relay-worker", "obo-relay-broker"); err != nil {

@@ -22,7 +22,7 @@ const grace = 15 * time.Second
 // start runs an app's command in the environment that the platform gives it, until stop or the end of the test, and waits
 // until it answers. Its output goes to a file.
 func (s *stage) start(name string) error {
-	yaml := readApp(s.t, folders[name])
+	yaml := readApp(s.t, sources[name])
 	words := make([]string, len(yaml.Command))
 	for i, word := range yaml.Command {
 		words[i] = strings.ReplaceAll(word, "$DATABRICKS_APP_PORT", s.ports[name])
@@ -36,7 +36,9 @@ func (s *stage) start(name string) error {
 	cmd.Dir = s.path(name, "source")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the app is killed as a whole
-	cmd.Env = s.environment(name)
+	if cmd.Env, err = s.environment(name); err != nil {
+		return err
+	}
 	for _, v := range yaml.Env {
 		value := v.Value
 		if v.ValueFrom != "" {
@@ -57,17 +59,16 @@ func (s *stage) start(name string) error {
 }
 
 // environment is what the platform gives an app, beside what its app.yaml says.
-func (s *stage) environment(name string) []string {
-	app, _ := s.workspace.App(name)
-	return []string{
-		"PATH=" + s.path(name, "venv", "bin") + ":/usr/bin:/bin", "HOME=" + s.path(name, "home"), "PYTHONUNBUFFERED=1",
-		"DATABRICKS_APP_NAME=" + name, "DATABRICKS_APP_PORT=" + s.ports[name], "DATABRICKS_HOST=" + s.url,
-		"DATABRICKS_CLIENT_ID=" + app.ClientID, "DATABRICKS_CLIENT_SECRET=" + app.ClientSecret,
+func (s *stage) environment(name string) ([]string, error) {
+	env, err := s.workspace.Env(name)
+	return append(env,
+		"PATH="+s.path(name, "venv", "bin")+":/usr/bin:/bin", "HOME="+s.path(name, "home"), "PYTHONUNBUFFERED=1",
+		"DATABRICKS_APP_PORT="+s.ports[name],
 		// What it sets for Streamlit.
-		"STREAMLIT_SERVER_ADDRESS=0.0.0.0", "STREAMLIT_SERVER_PORT=" + s.ports[name], "STREAMLIT_SERVER_HEADLESS=true",
+		"STREAMLIT_SERVER_ADDRESS=0.0.0.0", "STREAMLIT_SERVER_PORT="+s.ports[name], "STREAMLIT_SERVER_HEADLESS=true",
 		"STREAMLIT_SERVER_ENABLE_CORS=false", "STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION=false",
 		"STREAMLIT_BROWSER_SERVER_ADDRESS=127.0.0.1", // else it asks the Internet for its address
-	}
+	), err
 }
 
 // stop ends an app with a signal, and waits until it has ended.
@@ -117,7 +118,7 @@ func (s *stage) await(name string) error {
 
 // showLogs prints the end of what each app has said.
 func (s *stage) showLogs() {
-	for name := range folders {
+	for name := range sources {
 		text, err := os.ReadFile(s.path(name, "log"))
 		lines := strings.SplitAfter(string(text), "\n")
 		fmt.Printf("-- %s: the end of %s (%v)\n%s", name, s.path(name, "log"), err, strings.Join(lines[max(0, len(lines)-40):], ""))

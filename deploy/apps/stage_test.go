@@ -1,9 +1,7 @@
 package apps
 
 import (
-	"context"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,22 +12,27 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obo-relay/obo-relay/deploy/broker"
 	"github.com/obo-relay/obo-relay/deploy/sandbox"
 	"github.com/obo-relay/obo-relay/deploy/setup"
 )
 
-// stage is a platform with two apps.
+// stage is a platform with the apps.
 type stage struct {
 	t         *testing.T
 	dir       string
 	workspace *sandbox.Workspace
-	url       string            // of the workspace
+	conf      string            // of the NATS server, a file
 	kits      map[string]string // by app
 	ports     map[string]string
 	fronts    map[string]*sandbox.Server
 	running   map[string]*process
 }
+
+// sources are the folders of the apps by the apps' names, the broker's too.
+var sources = map[string]string{"ui": folders["ui"], "middleware": folders["middleware"], brokerFolder: brokerFolder}
+
+// order is that in which they start.
+var order = []string{brokerFolder, "middleware", "ui"}
 
 // shortToken is the life of a token at the front door ui-short. A page that has been loaded there has half of it at least.
 const shortToken = 40 * time.Second
@@ -41,14 +44,17 @@ func newStage(t *testing.T, dir string) *stage {
 		fronts: map[string]*sandbox.Server{}, running: map[string]*process{},
 	}
 	s.serveWorkspace()
-	s.serveBroker()
-	for name := range folders {
+	s.initRelay()
+	for name := range sources {
 		s.ports[name] = s.freePort()
 		s.openFront(name, name, 0)
 	}
 	s.openFront("ui-short", "ui", shortToken)
 	t.Cleanup(func() {
-		for _, name := range slices.Sorted(maps.Keys(s.running)) {
+		for _, name := range slices.Backward(order) {
+			if s.running[name] == nil {
+				continue
+			}
 			if err := s.stop(name, syscall.SIGTERM); err != nil {
 				t.Error(err)
 			}
@@ -79,6 +85,7 @@ func (s *stage) serveWorkspace() {
 			{Name: "ui", UserAuthorization: true, Scopes: []string{"sql"}},
 			{Name: "ui-short", UserAuthorization: true, Scopes: []string{"sql"}},
 			{Name: "middleware", UserAuthorization: true, Scopes: []string{"sql"}},
+			{Name: brokerFolder, CanUse: []string{"ui", "middleware"}},
 		},
 		Warehouses: []string{"warehouse-1"},
 		Tables: []sandbox.Table{{
@@ -93,37 +100,28 @@ func (s *stage) serveWorkspace() {
 	api, err := s.workspace.Listen("127.0.0.1:0")
 	s.must(err)
 	s.t.Cleanup(func() { _ = api.Close() })
-	s.url = api.URL()
 }
 
-func (s *stage) serveBroker() {
+// initRelay is what obo init does.
+func (s *stage) initRelay() {
 	made, err := setup.Init(setup.Config{
-		Dir: s.t.TempDir(), NATSURL: "nats://127.0.0.1:" + s.freePort(), Apps: []setup.App{{Name: "ui"}}, Services: []string{"middleware"},
+		Dir: s.t.TempDir(), NATSURL: "app:" + brokerFolder, Listen: "127.0.0.1:" + s.freePort(),
+		Apps: []setup.App{{Name: "ui"}}, Services: []string{"middleware"},
 	})
 	s.must(err)
+	s.conf = made.ServerConf
 	for _, side := range made.Sides {
 		kit, err := os.ReadFile(side.KitFile)
 		s.must(err)
 		s.kits[side.Name] = string(kit)
 	}
-	b, err := broker.New(broker.Config{ConfigFile: made.ServerConf})
-	s.must(err)
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.Run(ctx) }()
-	s.t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			s.t.Error(err)
-		}
-	})
-	<-b.Ready()
 }
 
 // openFront opens a front door to an app, under a name that the workspace knows.
 func (s *stage) openFront(name, app string, tokenLifetime time.Duration) {
 	front, err := sandbox.NewFront(sandbox.FrontConfig{
 		Workspace: s.workspace, App: name, Upstream: "http://127.0.0.1:" + s.ports[app], TokenLifetime: tokenLifetime,
+		BearerOnlyAPI: true,
 	})
 	s.must(err)
 	s.fronts[name], err = front.Listen("127.0.0.1:0")
