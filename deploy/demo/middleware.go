@@ -33,6 +33,7 @@ func newMiddleware(workspace string, client *http.Client) http.Handler {
 	m := &middleware{workspace, client}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
+	mux.Handle("GET /{$}", http.RedirectHandler("/whoami", http.StatusFound)) // for who opens it in a browser
 	mux.HandleFunc("GET /whoami", m.whoami)
 	mux.HandleFunc("GET /groups", m.groups)
 	mux.HandleFunc("GET /admin/report", m.report)

@@ -2,7 +2,9 @@ package demo
 
 import (
 	"context"
+	_ "embed"
 	"errors"
+	"html/template"
 	"io"
 	"net/http"
 	"net/url"
@@ -33,6 +35,9 @@ type Answer struct {
 	MS       float64  `json:"ms"` // until the answer was read
 }
 
+//go:embed uiapp.html
+var uiPage string
+
 // ui is the UI app. A person's browser comes in through the front proxy, which brings the person's token; the app wants
 // to call the middleware app as that person.
 type ui struct {
@@ -44,8 +49,11 @@ type ui struct {
 
 func newUI(u ui) http.Handler {
 	mux := http.NewServeMux()
+	page := template.Must(template.New("").Parse(uiPage))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, r.Header.Get(relay.HeaderEmail))
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		_ = page.Execute(w, r.Header.Get(relay.HeaderEmail)) // a caller that left is no fault of ours
 	})
 	mux.HandleFunc("GET /call", u.call)
 	return mux

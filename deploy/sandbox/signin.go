@@ -28,6 +28,14 @@ type pageUser struct {
 	Groups                []membership
 }
 
+// Initial is for the template.
+func (u pageUser) Initial() string {
+	for _, r := range u.DisplayName {
+		return string(r)
+	}
+	return ""
+}
+
 // Name and Direct are for the template.
 func (m membership) Name() string { return m.group }
 

@@ -123,7 +123,11 @@ async function start() {
     return b;
   }));
   $("addresses").replaceChildren(...[["UI app", stage.ui], ["middleware app", stage.front], ["sidecar", stage.sidecar], ["workspace", stage.workspace], ["NATS", stage.nats]]
-    .map(([name, url]) => el("span", "", name + " ", el("code", "", url))));
+    .map(([name, url]) => {
+      const address = el(url.startsWith("http") && name !== "sidecar" ? "a" : "span", "", el("code", "", url));
+      if (address.href !== undefined) [address.href, address.target] = [url, "_blank"];
+      return el("span", "", name + " ", address);
+    }));
   const quiet = () => $("messages").classList.toggle("quiet", $("quiet").checked);
   $("quiet").addEventListener("change", quiet);
   quiet();
