@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/obo-relay/obo-relay/relay"
 )
 
 // listened shows what everybody who may listen on NATS sees.
@@ -19,9 +21,13 @@ func (s *story) listened(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	request, err := s.stage.recorder.wait(ctx, func(m Message) bool { opens, _ := m.ofRequest(answer.Request); return opens })
+	_, err = s.stage.recorder.wait(ctx, func(m Message) bool { _, closes := m.ofRequest(answer.Request); return closes })
+	var request Message // the first with a token in it: to a worker that knows a token, later ones name it by a hash
 	if err == nil {
-		_, err = s.stage.recorder.wait(ctx, func(m Message) bool { _, closes := m.ofRequest(answer.Request); return closes })
+		request, err = s.stage.recorder.wait(ctx, func(m Message) bool {
+			_, err := grantHeader(m.Data)
+			return err == nil && m.Header.Get(relay.HintMethod) != ""
+		})
 	}
 	if err != nil {
 		s.check("her request and the reply", "not seen: "+err.Error(), "seen")
@@ -29,9 +35,10 @@ func (s *story) listened(ctx context.Context) {
 	}
 	s.print.quote(asCLI(request))
 	s.print.line("      That is the length and the public header of the sealed token; the rest is ciphertext.")
+	s.print.line("      Later requests with the same token refer to it by a hash.")
 	s.print.line("")
 	s.sealed(request)
-	s.search(ctx, answer.Request)
+	s.search(ctx, request.Header.Get(relay.HintID))
 }
 
 // asCLI is a message as "nats sub" prints it, but for the payload, which is binary: its size and first bytes.
