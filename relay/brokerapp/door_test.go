@@ -213,7 +213,7 @@ func TestTokensAreRenewed(t *testing.T) {
 		}
 	}
 	// One that lives for a moment only is used for half of that.
-	p.life.Store(2)
+	p.life.Store(20)
 	d.cfg.Tokens.Forget()
 	for range 3 {
 		if err := dial(); err != nil {
