@@ -76,6 +76,7 @@ func announcementCases(t testing.TB) announcementVectors {
 	add("alg Ed25519", "refused", "header", signed("service middleware", strings.Replace(header, "EdDSA", "Ed25519", 1)))
 	add("alg HS256", "refused", "header", signed("service middleware", strings.Replace(header, "EdDSA", "HS256", 1)))
 	add("no typ", "refused", "header", signed("service middleware", `{"alg":"EdDSA","kid":"`+fixedIdentity("service middleware").Kid()+`"}`))
+	add("kid that is no thumbprint", "refused", "header", signed("service middleware", strings.Replace(header, fixedIdentity("service middleware").Kid(), "key-1", 1)))
 	for _, extra := range []string{`"jwk":{"kty":"OKP"}`, `"crit":["exp"]`, `"b64":false`, `"cty":"JWT"`, `"jku":"https://evil.example/"`, `"kid":"x"`} {
 		add("extra header member "+extra, "refused", "header", signed("service middleware", strings.TrimSuffix(header, "}")+","+extra+"}"))
 	}
@@ -114,6 +115,12 @@ func announcementCases(t testing.TB) announcementVectors {
 	edited("kid missing", "thumbprint", func(a *Announcement) { a.Kid = "" })
 	edited("jwk missing", "jwk", func(a *Announcement) { a.Key = JWK{} })
 	edited("jwk is Ed25519", "jwk", func(a *Announcement) { a.Key = JWK{Kty: "OKP", Crv: "Ed25519", X: a.Key.X}; a.Kid = a.Key.Thumbprint() })
+	edited("jwk with another kty", "jwk", func(a *Announcement) { a.Key.Kty = "OKP"; a.Kid = a.Key.Thumbprint() })
+	edited("jwk with the bytes of its point shared otherwise", "jwk", func(a *Announcement) {
+		point := append(unpad(t, a.Key.X), unpad(t, a.Key.Y)...)
+		a.Key.X, a.Key.Y = encodeBase64(point[:31]), encodeBase64(point[31:])
+		a.Kid = a.Key.Thumbprint()
+	})
 	edited("jwk is P-384", "jwk", func(a *Announcement) { a.Key.Crv = "P-384"; a.Kid = a.Key.Thumbprint() })
 	edited("jwk is private", "jwk", func(a *Announcement) { a.Key.D = encodeBase64(seed("instance")) })
 	edited("point not on the curve", "P-256", func(a *Announcement) { a.Key.Y = a.Key.X; a.Kid = a.Key.Thumbprint() })

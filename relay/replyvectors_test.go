@@ -87,7 +87,7 @@ func replyCases(t testing.TB) replyVectors {
 	for name, body := range map[string]string{"16 bytes": string(credit[:16]), "an unknown flag": string(credit[:16]) + "\x02", "a limit over 2^63": strings.Repeat("\xff", 16) + "\x00"} {
 		add(replyCase{Name: "credit of " + name, Want: "open", Status: 200}, first(FrameHead, 0, head), dropped(then(FrameCredit, controlSeq, body)))
 	}
-	add(replyCase{Name: "before any salt", Want: "open"}, dropped(then(FrameHead, 0, head)))
+	add(replyCase{Name: "before any salt", Want: "whole", Status: 200}, dropped(then(FrameHead, 0, head)), first(FrameWhole, 0, head))
 	add(replyCase{Name: "another salt later", Want: "open", Status: 200}, first(FrameHead, 0, head), dropped(frame("other salt", true, FrameEnd, 1, "{}")))
 	add(replyCase{Name: "another salt before the right one", Want: "whole", Status: 200},
 		dropped(replyMessage{Payload: text("\x02") + hex.EncodeToString(seed("other salt")[:saltSize]) + first(FrameWhole, 0, head).Payload[34:]}), first(FrameWhole, 0, head))
@@ -107,6 +107,11 @@ func replyCases(t testing.TB) replyVectors {
 	add(replyCase{Name: "two heads", Want: "broken", Status: 200}, first(FrameHead, 0, head), dropped(then(FrameHead, 1, head)))
 	add(replyCase{Name: "data before the head", Want: "broken"}, dropped(first(FrameData, 0, "a")))
 	add(replyCase{Name: "end before the head", Want: "broken"}, dropped(first(FrameEnd, 0, "{}")))
+	var informs []replyMessage
+	for i := range uint64(maxInforms) {
+		informs = append(informs, first(FrameInform, i, `{"status":103,"header":{},"length":0}`))
+	}
+	add(replyCase{Name: "65 informs that nobody has read", Want: "broken", Informs: 64}, append(informs, dropped(first(FrameInform, maxInforms, `{"status":103,"header":{},"length":0}`)))...)
 	add(replyCase{Name: "inform after the head", Want: "broken", Status: 200}, first(FrameHead, 0, head), dropped(then(FrameInform, 1, `{"status":103,"header":{},"length":0}`)))
 	add(replyCase{Name: "empty data", Want: "broken", Status: 200}, first(FrameHead, 0, head), dropped(then(FrameData, 1, "")))
 	add(replyCase{Name: "more than the credit", Want: "broken", Status: 200, Body: text(strings.Repeat("a", 1<<16))},

@@ -206,7 +206,7 @@ func requestCases(t testing.TB) requestVectors {
 	add("head of 0 bytes", wants("refused", "JSON", raw("\x00\x00\x00\x00{}")))
 	refuse("head is no JSON", "refused", "JSON", func(d *draft) { d.json = "GET / HTTP/1.1" })
 	refuse("head with an unknown member", "refused", "JSON", func(d *draft) { d.json = strings.Replace(string(encode(t, &d.head)), "{", `{"x":1,`, 1) })
-	refuse("head with a code point over U+00FF", "refused", "code point", func(d *draft) { d.json = strings.Replace(string(encode(t, &d.head)), "text/plain", "\u0100", 1) })
+	refuse("head with a code point over U+00FF", "refused", "JSON", func(d *draft) { d.json = strings.Replace(string(encode(t, &d.head)), "text/plain", "\u0100", 1) })
 
 	// Section 11.
 	for _, c := range hintCases().Cases {
