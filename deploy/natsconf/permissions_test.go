@@ -75,6 +75,32 @@ func moves() []move {
 		{ui, pub, "$SYS.REQ.USER.INFO", no},
 		{ui, pub, "$SYS.REQ.ACCOUNT.PING.CONNZ", no},
 		{ui, sub, "$SYS.>", no},
+		{ui, pub, "$SYS.REQ.SERVER.NID.RELOAD", no},
+		{ui, pub, "$SYS.REQ.CLAIMS.UPDATE", no},
+		{ui, pub, "$SYS.ACCOUNT.OBO.CONNECT", no},
+		{ui, pub, "$JS.API.STREAM.PURGE.AUDIT", no},
+		{ui, pub, "$JS.API.CONSUMER.MSG.NEXT.AUDIT.c", no},
+		{ui, pub, "$KV.bucket.key", no},
+		{ui, pub, "$O.bucket.C.chunk", no},
+		// An app forges a micro service: its answers, its questions to others, its control subjects.
+		{ui, pub, "$SRV.INFO.obo-middleware", no},
+		{ui, pub, "$SRV.STATS.obo-middleware.i1", no},
+		{ui, sub, "$SRV.INFO", no},
+		{ui, sub, "$SRV.STATS.obo-middleware.i1", no},
+		{ui, sub, "$SRV.>", no},
+		{ui, join, "$SRV.PING", no},
+		// An app steals through a queue group what is not its own.
+		{ui, join, "obo.v1.>", no},
+		{ui, join, "obo.v1.req.middleware.i1.ui", no},
+		{ui, join, "obo.v1.rep.batch.r1.*", no},
+		{ui, join, "obo.v1.rep.*.*.*", no},
+		{ui, join, "obo.v1.discover.middleware", no},
+		{batch, join, "obo.v1.announce.middleware", no},
+		{batch, pub, "obo.v1.req.middleware.i1.ui", no},
+		{batch, sub, "obo.v1.rep.ui.r1.*", no},
+		// What is an app's own it may also share: whoever has its key is the app. The same holds for the workers of a service.
+		{ui, join, "obo.v1.rep.ui.r1.*", yes},
+		{middleware, join, "obo.v1.*.middleware.i1.>", yes},
 
 		// A service receives its requests and answers its apps.
 		{middleware, sub, "obo.v1.*.middleware.i1.>", yes},
@@ -120,6 +146,25 @@ func moves() []move {
 		{middleware, pub, "$JS.API.STREAM.PURGE.S", no},
 		{middleware, pub, "$JS.API.INFO", no},
 		{middleware, pub, "$SYS.REQ.USER.INFO", no},
+		{middleware, pub, "$SYS.REQ.SERVER.PING", no},
+		{middleware, pub, "$SRV.INFO.obo-billing", no},
+		{middleware, pub, "$JS.API.STREAM.CREATE.S", no},
+		{middleware, pub, "$JS.ACK.S.C.1.1.1.1.0", no},
+		{middleware, pub, "obo.v1.rep.billing", no},
+		{middleware, pub, "obo.v1.rep.>", no},
+		{middleware, pub, "_INBOX.auditor.x", no},
+		{middleware, pub, "_INBOX.obo-audit.billing.i1.1", no},
+		{middleware, sub, "_INBOX.>", no},
+		{middleware, sub, "_INBOX.system.x", no},
+		// A service steals through a queue group.
+		{middleware, join, "obo.v1.>", no},
+		{middleware, join, "obo.v1.*.billing.i1.>", no},
+		{middleware, join, "obo.v1.*.*.i1.>", no},
+		{middleware, join, "obo.v1.req.billing.i1.batch", no},
+		{middleware, join, "obo.v1.rep.ui.r1.*", no},
+		{middleware, join, "obo.v1.announce.middleware", no},
+		{billing, join, "obo.v1.*.middleware.i1.>", no},
+		{billing, join, "obo.v1.rep.billing.r1.*", no},
 
 		// The inspector looks on.
 		{inspector, sub, ">", yes},
@@ -179,6 +224,9 @@ func moves() []move {
 		{system, sub, "$SYS.REQ.>", no},
 		{system, sub, "obo.v1.>", no},
 		{system, sub, ">", no},
+		{system, join, "obo.v1.>", no},
+		{system, pub, "$JS.API.STREAM.LIST", no},
+		{system, pub, "_INBOX.system.x", no},
 	}
 }
 

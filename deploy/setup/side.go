@@ -79,14 +79,18 @@ func (s *Side) loadOthers() error {
 	return errors.Join(faults...)
 }
 
-// identities are all that others are to trust.
+// identities are all that others are to trust, in an order that a switch does not change.
 func (s *Side) identities() []relay.Identity {
-	return slices.DeleteFunc([]relay.Identity{s.identity, s.nextIdentity, s.oldIdentity}, relay.Identity.IsZero)
+	all := slices.DeleteFunc([]relay.Identity{s.identity, s.nextIdentity, s.oldIdentity}, relay.Identity.IsZero)
+	slices.SortFunc(all, func(a, b relay.Identity) int { return strings.Compare(a.Kid(), b.Kid()) })
+	return slices.CompactFunc(all, func(a, b relay.Identity) bool { return a.Kid() == b.Kid() })
 }
 
-// users are all that the NATS server is to let in.
+// users are all that the NATS server is to let in, in such an order too.
 func (s *Side) users() []string {
-	return slices.DeleteFunc([]string{s.user.public, s.nextUser.public, s.oldUser.public}, func(key string) bool { return key == "" })
+	all := slices.DeleteFunc([]string{s.user.public, s.nextUser.public, s.oldUser.public}, func(key string) bool { return key == "" })
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // prefix is what the file names of a role begin with: nothing, unless the name's other role came first.

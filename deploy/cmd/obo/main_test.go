@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/obo-relay/obo-relay/deploy/relaytest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,9 +36,20 @@ func built(t *testing.T) string {
 	return dir
 }
 
+// certificates are an authority's, of a server at 127.0.0.1 and of a client.
+func certificates(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	authority := relaytest.NewAuthority(t, dir, "ca")
+	until := time.Now().Add(time.Hour)
+	authority.Issue("server", "127.0.0.1", until)
+	authority.Issue("client", "", until)
+	return dir
+}
+
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	bin := built(t)
+	bin, certs := built(t), certificates(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -44,6 +57,7 @@ func TestScripts(t *testing.T) {
 			upstream := httptest.NewServer(http.HandlerFunc(echo))
 			env.Defer(upstream.Close)
 			env.Setenv("UPSTREAM", upstream.URL)
+			env.Setenv("CERTS", certs)
 			for _, name := range []string{"NATS_PORT", "ROUTE_PORT", "SANDBOX_PORT", "FREE_PORT"} {
 				port, err := freePort()
 				if err != nil {
