@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,12 +32,17 @@ import (
 // TestKilledProcessesNeitherExecuteTwiceNorLie kills workers, publisher and broker, real processes, at random moments, while
 // callers send requests that must not be executed twice. Afterwards what each caller was told is compared with what the
 // backend counted.
-func TestKilledProcessesNeitherExecuteTwiceNorLie(t *testing.T) {
+func TestKilledProcessesNeitherExecuteTwiceNorLie(t *testing.T) { testKills(t, 1) }
+
+// The same with a cluster of three brokers, of which one is killed at a time.
+func TestKilledNodesNeitherExecuteTwiceNorLie(t *testing.T) { testKills(t, 3) }
+
+func testKills(t *testing.T, brokers int) {
 	kills := number(t, "OBO_KILLS", pick(t, 15, 200))
 	count := &counter{}
 	upstream := httptest.NewServer(count)
 	defer upstream.Close()
-	c := newCast(t, upstream.URL)
+	c := newCast(t, upstream.URL, brokers)
 	load := &load{cast: c, count: count, stop: make(chan struct{}), told: map[string]int{}}
 	subscriptions := c.subscriptions(t)
 	load.run(t)
@@ -92,11 +98,12 @@ func (c *counter) of(key string) int {
 
 // cast is the processes.
 type cast struct {
-	broker, publisher *process
-	workers           []*process
-	monitor, sidecar  string
-	log               *transcript
-	client            *http.Client
+	publisher        *process
+	brokers, workers []*process
+	monitors         []string
+	sidecar          string
+	log              *transcript
+	client           *http.Client
 }
 
 // process is one of the project's commands, which can be killed and started again.
@@ -124,16 +131,17 @@ func (p *process) end(sig syscall.Signal) error {
 	return p.cmd.Wait()
 }
 
-func newCast(t *testing.T, upstream string) *cast {
+func newCast(t *testing.T, upstream string, brokers int) *cast {
 	t.Helper()
 	bin := build(t)
-	ports := freePorts(t, 3)
+	ports := freePorts(t, 1+3*brokers)
+	clients, monitors, routes := ports[1:1+brokers], ports[1+brokers:1+2*brokers], ports[1+2*brokers:]
 	dir := filepath.Join(t.TempDir(), "relay")
 	made, err := setup.Init(setup.Config{
-		Dir: dir, Apps: []setup.App{{Name: relaytest.App}}, Services: []string{relaytest.Service}, NATSURL: "nats://127.0.0.1:" + ports[0],
+		Dir: dir, Apps: []setup.App{{Name: relaytest.App}}, Services: []string{relaytest.Service}, NATSURL: "nats://127.0.0.1:" + clients[0],
 	})
 	relaytest.Must(t, err)
-	c := &cast{log: &transcript{}, monitor: "http://127.0.0.1:" + ports[1], sidecar: "http://127.0.0.1:" + ports[2]}
+	c := &cast{log: &transcript{}, sidecar: "http://127.0.0.1:" + ports[0]}
 	c.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
 	t.Cleanup(c.client.CloseIdleConnections)
 	command := func(name string, args ...string) *process {
@@ -142,16 +150,40 @@ func newCast(t *testing.T, upstream string) *cast {
 		t.Cleanup(func() { _ = p.end(syscall.SIGKILL) }) // it has ended already in a test that passes
 		return p
 	}
-	c.broker = command("obo-broker", "--config", made.ServerConf, "--monitor", ports[1])
+	for i := range brokers {
+		c.monitors = append(c.monitors, "http://127.0.0.1:"+monitors[i])
+		c.brokers = append(c.brokers, command("obo-broker", "--config", nodeConf(t, made.ServerConf, clients[i], i, routes), "--monitor", monitors[i]))
+	}
+	nats := "nats://127.0.0.1:" + strings.Join(clients, ",nats://127.0.0.1:")
 	for range 2 {
-		c.workers = append(c.workers, command("obo-worker", "--kit-file", made.Side(relay.RoleService, relaytest.Service).KitFile,
+		c.workers = append(c.workers, command("obo-worker", "--nats", nats, "--kit-file", made.Side(relay.RoleService, relaytest.Service).KitFile,
 			"--forward", upstream, "--user-lookup", "off"))
 	}
-	c.publisher = command("obo-publisher", "--kit-file", made.Side(relay.RoleApp, relaytest.App).KitFile,
-		"--route", relaytest.Service+"=127.0.0.1:"+ports[2])
+	c.publisher = command("obo-publisher", "--nats", nats, "--kit-file", made.Side(relay.RoleApp, relaytest.App).KitFile,
+		"--route", relaytest.Service+"=127.0.0.1:"+ports[0])
 	c.awaitAnswer(t)
 	eventually(t, 20*time.Second, "both workers are connected", func() bool { return c.connections(t) == 3 })
 	return c
+}
+
+// nodeConf is the generated configuration for one of several servers; that of one alone is used as it is.
+func nodeConf(t *testing.T, made, client string, i int, routes []string) string {
+	t.Helper()
+	if len(routes) == 1 {
+		return made
+	}
+	text, err := os.ReadFile(made)
+	relaytest.Must(t, err)
+	listen := regexp.MustCompile(`(?m)^listen: .*$`)
+	if !listen.Match(text) {
+		t.Fatalf("no line to listen in %s", text)
+	}
+	text = listen.ReplaceAll(text, []byte("listen: "+strconv.Quote("127.0.0.1:"+client)))
+	text = fmt.Appendf(text, "\nserver_name: node-%d\ncluster { name: test, listen: \"127.0.0.1:%s\", routes: [nats-route://127.0.0.1:%s] }\n",
+		i, routes[i], strings.Join(routes, ", nats-route://127.0.0.1:"))
+	file := filepath.Join(filepath.Dir(made), fmt.Sprintf("node-%d.conf", i))
+	relaytest.Must(t, os.WriteFile(file, text, 0o600))
+	return file
 }
 
 // build compiles the commands.
@@ -182,7 +214,7 @@ func freePorts(t *testing.T, n int) (ports []string) {
 // kill kills a process and starts it again.
 func (c *cast) kill(t *testing.T, i int) {
 	t.Helper()
-	all := append([]*process{c.broker, c.publisher}, c.workers...)
+	all := slices.Concat(c.brokers, c.workers, []*process{c.publisher})
 	p := all[(i+rand.IntN(2))%len(all)]
 	_, _ = fmt.Fprintln(c.log, "kill -9", p.name)
 	_ = p.end(syscall.SIGKILL) // its exit status says that it was killed
@@ -229,7 +261,7 @@ func (c *cast) call(method, key string, body []byte) (status int, outcome relay.
 	return resp.StatusCode, p.Outcome, string(p.Code)
 }
 
-// connz is what is needed of the broker's monitoring page.
+// connz is what is needed of a broker's monitoring page.
 type connz struct {
 	Connections []struct {
 		Name          string `json:"name"`
@@ -237,14 +269,19 @@ type connz struct {
 	} `json:"connections"`
 }
 
-func (c *cast) connz() (page connz) {
-	resp, err := c.client.Get(c.monitor + "/connz")
-	if err != nil {
-		return page
+// connz is the connections of all brokers.
+func (c *cast) connz() (sum connz) {
+	for _, monitor := range c.monitors {
+		resp, err := c.client.Get(monitor + "/connz")
+		if err != nil {
+			continue
+		}
+		var page connz
+		_ = json.NewDecoder(resp.Body).Decode(&page) // an incomplete page is asked for again
+		_ = resp.Body.Close()
+		sum.Connections = append(sum.Connections, page.Connections...)
 	}
-	defer resp.Body.Close()
-	_ = json.NewDecoder(resp.Body).Decode(&page) // an incomplete page is asked for again
-	return page
+	return sum
 }
 
 func (c *cast) connections(t *testing.T) int {
@@ -267,7 +304,7 @@ func (c *cast) subscriptions(t *testing.T) string {
 // drain ends all processes as a platform does, and wants exit status 0.
 func (c *cast) drain(t *testing.T) {
 	t.Helper()
-	for _, together := range [][]*process{{c.publisher}, c.workers, {c.broker}} {
+	for _, together := range [][]*process{{c.publisher}, c.workers, c.brokers} {
 		var wait sync.WaitGroup
 		for _, p := range together {
 			wait.Go(func() {

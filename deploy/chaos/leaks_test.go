@@ -32,7 +32,7 @@ func TestNothingPilesUp(t *testing.T) {
 	var c stageConfig
 	roomy(&c)
 	s := newStage(t, mux, c)
-	observed := &cast{monitor: s.Broker.MonitorURL(), client: s.client}
+	observed := &cast{monitors: []string{s.Broker.MonitorURL()}, client: s.client}
 
 	s.small(t, 3000)
 	s.abort(t, 100)
