@@ -37,6 +37,7 @@ type stageConfig struct {
 	publisher func(*publisher.Config)
 	quiet     bool // keep no log
 	noWorker  bool // the test starts its own
+	server    func(conf string) string
 }
 
 func newStage(t testing.TB, backend http.Handler, c stageConfig) *stage {
@@ -44,7 +45,7 @@ func newStage(t testing.TB, backend http.Handler, c stageConfig) *stage {
 	upstream := httptest.NewServer(backend)
 	t.Cleanup(upstream.Close)
 	s := &stage{direct: upstream.URL, log: &transcript{}}
-	s.Net = relaytest.NewWith(t, s.log, relaytest.Options{Broker: func(b *broker.Config) { b.MonitorPort = -1 }})
+	s.Net = relaytest.NewWith(t, s.log, relaytest.Options{ServerConf: c.server, Broker: func(b *broker.Config) { b.MonitorPort = -1 }})
 	if c.quiet {
 		s.Log = slog.New(slog.DiscardHandler)
 	}

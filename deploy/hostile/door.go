@@ -14,6 +14,9 @@ import (
 // patience is how long a door waits for what must happen.
 const patience = 20 * time.Second
 
+// readBuffer keeps the system from taking in megabytes for a door that reads nothing: the server is to notice.
+const readBuffer = 128 << 10
+
 // Door is where one end enters the broker. Give its URL to that end alone.
 type Door struct {
 	URL string
@@ -165,6 +168,7 @@ func (d *Door) serve(end net.Conn) {
 		_ = end.Close()
 		return
 	}
+	_ = server.(*net.TCPConn).SetReadBuffer(readBuffer)
 	l := newLink(d, end, server)
 	if !d.add(l) {
 		l.close()
