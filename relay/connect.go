@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,6 +34,7 @@ type ConnectConfig struct {
 	KeyFile   string // the certificate's private key, PEM, read at each connect
 	Key       string // its content
 	TLSFirst  bool   // TLS before the first NATS byte (handshake_first)
+	OneServer bool   // look, once connected, whether servers answer that do not know of each other, and log that
 
 	// Principal opens the front proxy of a broker app, and is used for nothing else.
 	Principal brokerapp.Principal
@@ -157,11 +159,15 @@ func Connect(c ConnectConfig) (*nats.Conn, error) {
 		}
 		url = "nats://" + door.Name() // for people: it is the door that is dialed
 	}
+	watched, end := context.WithCancel(context.Background())
+	if c.OneServer && door == nil { // a door looks by itself, and goes on doing it
+		c.OnUp = c.lookForServers(watched, c.OnUp)
+	}
 	opts, err := c.options(door)
 	if err != nil {
+		end()
 		return nil, err
 	}
-	watched, end := context.WithCancel(context.Background())
 	nc, err := nats.Connect(url, append(opts, nats.ClosedHandler(func(*nats.Conn) { end() }))...)
 	if err != nil {
 		end()
@@ -216,9 +222,7 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 			c.Log.Warn("disconnected from NATS, reconnecting", append([]any{"error", err}, remedyAttr(c.userRemedy(err))...)...)
 			c.OnDown()
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			c.Log.Warn("cannot connect to NATS, trying again", append([]any{"url", redactURLs(c.URL), "error", err}, remedyAttr(c.remedy(err))...)...)
-		}),
+		nats.ReconnectErrHandler(c.tellFailures(door != nil)),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			switch {
 			case errors.Is(err, nats.ErrPermissionViolation):
@@ -236,6 +240,44 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 		opts = append(opts, nats.SetCustomDialer(brokerapp.Dialer{Door: door}), nats.SkipHostLookup(), nats.IgnoreDiscoveredServers())
 	}
 	return c.secure(opts, door != nil)
+}
+
+// tellEvery is how often it is said that there is still no connection, for the same reason.
+const tellEvery = time.Minute
+
+// tellFailures logs why there is no connection and what to do. What goes wrong with a broker app says that by itself.
+func (c ConnectConfig) tellFailures(proxied bool) nats.ConnErrHandler {
+	var last string
+	var told time.Time // nats.go calls its handlers one after the other
+	return func(_ *nats.Conn, err error) {
+		if errors.Is(err, nats.ErrNoServers) { // the sum of a first attempt; the next one tells the reason
+			return
+		}
+		if err.Error() == last && time.Since(told) < tellEvery {
+			return
+		}
+		last, told = err.Error(), time.Now()
+		remedy := c.remedy(err)
+		if !proxied {
+			remedy = c.Remedy(err)
+		}
+		c.Log.Warn("cannot connect to NATS, trying again", append([]any{"url", redactURLs(c.URL), "error", err}, remedyAttr(remedy)...)...)
+	}
+}
+
+// lookForServers looks after the first connection.
+func (c ConnectConfig) lookForServers(ctx context.Context, up func()) func() {
+	var once sync.Once
+	return func() {
+		up()
+		once.Do(func() {
+			go func() {
+				if err := CheckBrokers(ctx, c); err != nil {
+					c.Log.Error(err.Error())
+				}
+			}()
+		})
+	}
 }
 
 // secure adds who we are and whom we believe.

@@ -16,6 +16,14 @@ func remedyAttr(text string) []any {
 	return []any{"remedy", text}
 }
 
+// Remedy is what to do about a connection that cannot be made.
+func (c ConnectConfig) Remedy(err error) string {
+	if text := c.remedy(err); text != "" {
+		return text
+	}
+	return "start the NATS server (obo-broker), or correct --nats (OBO_NATS); where only HTTPS may leave, use wss:// or app:NAME. obo doctor looks closer"
+}
+
 // remedy is what to do about a connection that cannot be made; empty where the error says it.
 func (c ConnectConfig) remedy(err error) string {
 	text := err.Error()

@@ -17,7 +17,7 @@ func ConnectOnce(c ConnectConfig, more ...nats.Option) (*nats.Conn, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	c.Log = nil
+	c.Log, c.OnUp, c.OnDown, c.OnDenied, c.OnSlow = nil, nil, nil, nil, nil
 	c = c.withDefaults()
 	url, door := c.URL, (*brokerapp.Door)(nil)
 	if brokerapp.Is(c.URL) {

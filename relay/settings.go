@@ -72,6 +72,9 @@ type Side struct {
 // variable and what to do, and none with a secret.
 func (s *Settings) Load(role Role) (*Side, error) {
 	l := &loader{role: role}
+	if s.empty() {
+		return &Side{Hints: s.Hints}, errors.New(flagName("kit") + ": no configuration is given: set OBO_KIT to this side's kit (on Databricks Apps from a secret, with valueFrom in app.yaml), or name its file with --kit-file; obo init makes it")
+	}
 	l.loadKit(s.KitFile, s.Kit)
 	side := &Side{Identity: l.identity(s.KeyFile, s.Key), Hints: s.Hints}
 	l.trust(s.TrustFile, s.Trust, side)
@@ -120,6 +123,11 @@ func (s *Settings) watch(role Role) (files []watchedFile) {
 		}
 		return c, nil
 	}, !ownKey})
+}
+
+// empty: most likely a secret that is missing, so that it is one fault and not one for each flag.
+func (s *Settings) empty() bool {
+	return s.KitFile+s.Kit+s.KeyFile+s.Key+s.TrustFile+s.Trust+s.NATS+s.NKeyFile+s.NKey+s.CredsFile+s.Creds == ""
 }
 
 // Load is Settings.Load for a command that is no side of its own: without a kit.

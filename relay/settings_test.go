@@ -143,6 +143,11 @@ func TestSettingsFaults(t *testing.T) {
 		want   []string
 	}{
 		"nothing": {func(s *Settings) { *s = Settings{Hints: HintsFull} }, []string{
+			"--kit (OBO_KIT): no configuration is given: set OBO_KIT", "valueFrom", "--kit-file; obo init makes it",
+		}},
+		"nothing but a user": {func(s *Settings) {
+			*s = Settings{Hints: HintsFull, NATSSettings: NATSSettings{NKeyFile: f.nkeyFile}}
+		}, []string{
 			"--key-file (OBO_KEY_FILE): no identity key: name the file, or set OBO_KEY", "OBO_KIT",
 			"--trust-file (OBO_TRUST_FILE): no trust file", "--nats (OBO_NATS): no NATS server",
 		}},

@@ -123,7 +123,7 @@ func TestWrongNKey(t *testing.T) {
 	stranger := relaytest.NewUser(t)
 	r.cfg.Side.Connect.NKeySeed = stranger.Seed
 	report := r.look()
-	report.want(t, "nats", Failed, "does not let the user "+stranger.Public+" in", "nats-server.conf that obo init has made with this kit")
+	report.want(t, "nats", Failed, "does not let the user "+stranger.Public+" in", "put its public key into the server's configuration (obo init writes it)")
 	report.wantOnly(t, "nats")
 }
 

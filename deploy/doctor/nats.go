@@ -109,12 +109,7 @@ func (d *doctor) connectNATS() bool {
 	nc, err := relay.ConnectOnce(cfg, nats.Timeout(d.cfg.Timeout))
 	d.connect = time.Since(begin)
 	if err != nil {
-		remedy := relay.CodeNATSUnavailable.Info().Remedy
-		if errors.Is(err, nats.ErrAuthorization) || strings.Contains(strings.ToLower(err.Error()), "authorization violation") {
-			remedy = "Give the NATS server the nats-server.conf that obo init has made with this kit, and let it read it again (SIGHUP); or use the kit that belongs to that server"
-			err = fmt.Errorf("the server does not let the user %s in: %w", publicKey(cfg.NKeySeed), err)
-		}
-		d.fail("nats", withoutURL(err), remedy)
+		d.fail("nats", fmt.Sprintf("the server does not let the user %s in: %s", publicKey(cfg.NKeySeed), withoutURL(err)), cfg.Remedy(err))
 		return false
 	}
 	d.nc = nc

@@ -32,7 +32,7 @@ type flags struct {
 	MaxInFlight  int           `default:"1024" placeholder:"N" help:"Requests under way; more are refused. Default: 1024."`
 	TrustBroker  bool          `help:"Believe the NATS server when it says that nobody received a request, so that it may be tried elsewhere."`
 	OpaqueTokens bool          `help:"Accept tokens that are not JWTs with an expiry, such as personal access tokens."`
-	RequireRelay bool          `default:"true" negatable:"" help:"Do not start with faulty settings. With --require-relay=false the faults are logged, and each call is answered 503."`
+	RequireRelay *bool         `negatable:"" help:"Start only with a relay that can work: settings without a fault, one NATS server that can be reached, and workers, if any run, that the trust file names. With --require-relay=false faults are logged, the app runs, and calls are answered 503. Default: false with an app to run; without one, faulty settings end the publisher."`
 	relay.Settings
 	relay.LogSettings
 	Command child.Command `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: the UI app to run, its program and arguments."`
@@ -55,6 +55,14 @@ func parse(args []string, stdout, stderr io.Writer) (f flags, code int) {
 		return f, 2
 	}
 	return f, code
+}
+
+// needsSettings reports whether faulty settings are the end. An app that is run is more than its relay.
+func (f flags) needsSettings() bool {
+	if f.RequireRelay != nil {
+		return *f.RequireRelay
+	}
+	return len(f.Command) == 0
 }
 
 // appName is what the flag, the kit or the platform says.

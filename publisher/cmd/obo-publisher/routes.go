@@ -34,8 +34,6 @@ func parseRoutes(list []string, trust *relay.Trust) ([]*route, error) {
 			continue
 		case slices.ContainsFunc(routes, func(o *route) bool { return o.service == r.service }):
 			faults = append(faults, fmt.Errorf("%s: service %s has another route already: keep one", routeFlag(text), r.service))
-		case trust != nil && !trust.Knows(relay.RoleService, r.service):
-			faults = append(faults, fmt.Errorf("%s: the trust file names no service %s; it names %s", routeFlag(text), r.service, strings.Join(trust.Names(relay.RoleService), ", ")))
 		}
 		routes = append(routes, r)
 	}
@@ -45,6 +43,17 @@ func parseRoutes(list []string, trust *relay.Trust) ([]*route, error) {
 		}
 	}
 	return routes, errors.Join(faults...)
+}
+
+// untrusted are the routes to services whose workers could not be believed.
+func untrusted(routes []*route, trust *relay.Trust) error {
+	var faults []error
+	for _, r := range routes {
+		if trust != nil && !trust.Knows(relay.RoleService, r.service) {
+			faults = append(faults, fmt.Errorf("%s: the trust file names no service %s; it names %s: add the service's public key, or give the kit that belongs to it", routeFlag(r.service), r.service, strings.Join(trust.Names(relay.RoleService), ", ")))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 func routeFlag(text string) string { return "--route (OBO_ROUTE) " + strconv.Quote(text) }

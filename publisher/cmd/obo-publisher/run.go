@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,9 +36,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		log.Warn("other processes of this user can read the secrets of this one", "error", readable)
 	}
 	p, err := assemble(f, log)
-	if err != nil && p != nil {
+	switch {
+	case err != nil && p != nil:
 		f.Report(stderr, command, err) // and goes on without a relay
 		err = nil
+	case err == nil && f.RequireRelay != nil && *f.RequireRelay:
+		if err = p.relayFaults(ctx); err != nil {
+			closeAll(p.routes)
+		}
 	}
 	status := 0
 	if err == nil {
@@ -58,10 +64,11 @@ type process struct {
 	log       *slog.Logger
 }
 
-// assemble checks everything that can be checked at the start and reports all faults at once. With --require-relay=false
-// it returns both the faults of the relay's settings and a process.
+// assemble checks everything that can be checked at the start and reports all faults at once. Where the relay is not
+// required it returns both the faults of its settings and a process.
 func assemble(f flags, log *slog.Logger) (*process, error) {
 	side, sideFault := f.Load(relay.RoleApp)
+	side.Connect.OneServer = true
 	cfg := publisher.Config{
 		App: f.appName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
 		Timeout: f.Timeout, IdleTimeout: f.IdleTimeout, MaxInFlight: f.MaxInFlight, OpaqueTokens: f.OpaqueTokens, TrustBroker: f.TrustBroker,
@@ -77,7 +84,8 @@ func assemble(f flags, log *slog.Logger) (*process, error) {
 	routes, routeFault := parseRoutes(f.Route, side.Trust)
 	p.routes = routes
 	listenFault := listen(routes)
-	if routeFault != nil || listenFault != nil || err != nil && f.RequireRelay {
+	err = errors.Join(err, untrusted(routes, side.Trust))
+	if routeFault != nil || listenFault != nil || err != nil && f.needsSettings() {
 		closeAll(routes)
 		return nil, errors.Join(err, routeFault, listenFault)
 	}
@@ -152,7 +160,7 @@ func (p *process) servers() ([]*http.Server, error) {
 	var servers []*http.Server
 	for _, r := range p.routes {
 		handler := http.Handler(http.HandlerFunc(unavailable))
-		if p.transport != nil {
+		if p.transport != nil && slices.Contains(p.transport.Services(), r.service) {
 			var err error
 			if handler, err = publisher.NewSidecar(publisher.SidecarConfig{Transport: p.transport, Service: r.service, Log: p.log}); err != nil {
 				return nil, err

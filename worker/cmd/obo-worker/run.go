@@ -58,6 +58,7 @@ type process struct {
 // assemble checks everything that can be checked at the start and reports all faults at once.
 func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 	side, err := f.Load(relay.RoleService)
+	side.Connect.OneServer = true
 	faults := []error{err}
 	handler, closeRoutes, err := f.handler(log)
 	faults = append(faults, err)
