@@ -54,7 +54,7 @@ func TestTokenHasExpired(t *testing.T) {
 	r.worker(nil)
 	r.cfg.Token = r.token(sandbox.TokenOptions{Lifetime: -10 * time.Minute})
 	report := r.look()
-	report.want(t, "token", Failed, "expired 10m0s ago", "Reload the page")
+	report.want(t, "token", Failed, "the access token expired 10m", "Reload the page")
 	report.want(t, "round trip", Skipped, "", "")
 	report.wantOnly(t, "token")
 }
