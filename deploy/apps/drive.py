@@ -39,7 +39,8 @@ class Person:
     """A person at a browser that has this one page open."""
 
     def __init__(self, playwright: Playwright, name: str, address: str) -> None:
-        self.name, self.email, self.received = name, f"{name.lower()}@example.com", []
+        self.name, self.email = name, f"{name.lower()}@example.com"
+        self.received: list[bytes] = []
         self.browser: Browser = playwright.chromium.launch(executable_path=given.browser, args=FLAGS)
         self.page: Page = self.browser.new_context(viewport={"width": 900, "height": 1200}, device_scale_factor=1.5).new_page()
         self.page.on("websocket", lambda socket: socket.on("framereceived", self.receive))
