@@ -200,7 +200,7 @@ func TestWebSocketsAreCut(t *testing.T) {
 
 // echo sends a body and wants it back.
 func (a *appStage) echo(ctx context.Context) {
-	body := bytes.Repeat([]byte{byte(rand.Uint32())}, rand.IntN(300<<10))
+	body := bytes.Repeat([]byte{byte(rand.Uint32())}, rand.IntN(150<<10))
 	response, err := a.do(ctx, http.MethodPost, "/echo", bytes.NewReader(body))
 	if err != nil {
 		a.failed("%v", err)
