@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +23,7 @@ import (
 	"github.com/obo-relay/obo-relay/deploy/broker"
 	"github.com/obo-relay/obo-relay/deploy/natsconf"
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
+	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/worker"
 )
@@ -133,15 +137,16 @@ func canaryHandler(t *testing.T) http.Handler {
 }
 
 // No byte of a token, query, header, body or response is anywhere where whoever runs the broker, or reads a log, can look:
-// the messages that a subscriber on > sees, all logs at debug level, error texts and problem documents, the broker's
-// monitoring pages, and the counters of the micro service.
+// the messages that a subscriber on > sees, every byte that either end sends, the broker's disk, all logs at debug level,
+// audit records, error texts and problem documents, the broker's monitoring pages, and the counters of the micro service.
 func TestCanary(t *testing.T) {
 	t.Parallel()
 	for _, form := range []string{"text", "json"} {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
-			log := new(relaytest.Log)
+			log, audit, store := new(relaytest.Log), new(relaytest.Log), t.TempDir()
 			n := relaytest.NewWith(t, log, relaytest.Options{
+				Conf:   func(c *natsconf.Config) { c.StoreDir = store },
 				Broker: func(c *broker.Config) { c.MonitorPort = -1 },
 				LogHandler: func(w io.Writer) slog.Handler {
 					if form == "json" {
@@ -151,8 +156,14 @@ func TestCanary(t *testing.T) {
 				},
 			})
 			tap := n.Tap(n.Inspector, ">", nats.CustomInboxPrefix(natsconf.InspectorInbox))
-			w, _ := n.Worker(canaryHandler(t), nil)
-			client := n.Publisher(nil)
+			// Whoever runs the broker keeps everything on its disk, and all that the ends send, down to the last byte.
+			js, err := n.Connect(n.Root).JetStream()
+			relaytest.Must(t, err)
+			_, err = js.AddStream(&nats.StreamConfig{Name: "KEPT", Subjects: []string{"obo.v1.>"}, NoAck: true})
+			relaytest.Must(t, err)
+			ofWorker, ofPublisher := n.Door().Record(), n.Door().Record()
+			w, _ := n.Worker(canaryHandler(t), func(c *worker.Config) { c.NATS.URL, c.Audit = ofWorker.URL, worker.AuditTo(audit) })
+			client := n.Publisher(func(c *publisher.Config) { c.NATS.URL = ofPublisher.URL })
 			server := sidecar(t, client)
 			places := map[string][]byte{}
 			note := func(place string, got reply) {
@@ -228,6 +239,22 @@ func TestCanary(t *testing.T) {
 			}
 			places["all messages"] = seen.Bytes()
 			places["all logs"] = []byte(log.String())
+			places["audit records"] = []byte(audit.String())
+			places["what the worker sent"], places["what the publisher sent"] = ofWorker.Spoken(), ofPublisher.Spoken()
+			kept, err := js.StreamInfo("KEPT")
+			relaytest.Must(t, err)
+			stored := 0
+			relaytest.Must(t, filepath.WalkDir(store, func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				places[path], err = os.ReadFile(path)
+				stored += len(places[path])
+				return err
+			}))
+			if kept.State.Msgs < 100 || uint64(stored) < kept.State.Bytes/2 || len(places["what the worker sent"]) < 1<<20 || len(places["what the publisher sent"]) < 1<<20 || strings.Count(audit.String(), "/stream") < 2 {
+				t.Errorf("%d messages kept, %d bytes stored, audit records of %d bytes: the search looked at the wrong place", kept.State.Msgs, stored, len(audit.String()))
+			}
 			for _, hit := range search(places) {
 				t.Error(hit)
 			}
