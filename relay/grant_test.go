@@ -356,6 +356,16 @@ func TestUsable(t *testing.T) {
 	if o.Usable(g, "other", fixedNow) == nil {
 		t.Error("usable for another app")
 	}
+	shared := fixedTrustFile()
+	shared.Apps["other"] = shared.Apps[appName]
+	both := *o
+	both.Trust, err = shared.Trust()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if both.Usable(g, "other", fixedNow) == nil {
+		t.Error("usable for another app with the same key")
+	}
 
 	without := fixedTrustFile()
 	delete(without.Apps, appName)

@@ -172,23 +172,15 @@ func (l *ledger) all() (n int) {
 
 // sealed finds the sealed frame in a message of the relay.
 func sealed(m *hostile.Message) (frame []byte, salt string, ok bool) {
-	b := m.Data
-	switch {
-	case len(b) < 30:
-		return nil, "", false
+	switch b := m.Data; {
 	case ofFirst(m):
-		_, _, frame, err := relay.SplitRequest(b)
-		return frame, "", err == nil
-	case ofControl(m):
+		_, _, frame, _ = relay.SplitRequest(b)
+	case ofControl(m), ofReplies(m) && len(b) > 0 && b[0] == 1:
 		frame = b
-	case ofReplies(m) && b[0] == 1:
-		frame = b
-	case ofReplies(m) && b[0] == 2:
+	case ofReplies(m) && len(b) > 17 && b[0] == 2:
 		salt, frame = string(b[1:17]), b[17:]
-	default:
-		return nil, "", false
 	}
-	return frame, salt, true
+	return frame, salt, len(frame) >= 26 // its clear header and its tag
 }
 
 func frameType(frame []byte) relay.FrameType { return relay.FrameType(frame[1]) }

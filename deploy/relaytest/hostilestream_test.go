@@ -220,3 +220,57 @@ func TestEveryFrameOfAStream(t *testing.T) {
 		}
 	}
 }
+
+// A frame of data that reads as an end, {}, is called one: what comes before it is not taken for the whole body, in either
+// direction.
+func TestDataCalledAnEnd(t *testing.T) {
+	chunks := []string{"first", "{}", "last"}
+	for _, way := range []string{"up", "down"} {
+		t.Run(way, func(t *testing.T) {
+			s := newStage(t)
+			read := make(chan string, 1)
+			w := s.worker(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				read <- fmt.Sprint(string(body), " ", err)
+				for _, chunk := range chunks {
+					_, _ = io.WriteString(w, chunk)
+					_ = http.NewResponseController(w).Flush()
+				}
+			}), nil)
+			client := s.publisher(nil)
+			renamed := 0
+			rename := hostile.When(func(m *hostile.Message) bool { return m.Way == hostile.Up && (ofRequests(m) || ofReplies(m)) }, func(m *hostile.Message) []*hostile.Message {
+				return []*hostile.Message{m.Altered(func(c *hostile.Message) {
+					if frame, _, ok := sealed(c); ok && frameType(frame) == relay.FrameData && len(frame) == 26+len("{}") {
+						frame[1] = byte(relay.FrameEnd)
+						renamed++
+					}
+				})}
+			})
+			if way == "up" {
+				s.app.Script(rename)
+			} else {
+				w.door.Script(rename)
+			}
+			in, out := io.Pipe()
+			go func() {
+				for _, chunk := range chunks {
+					_, _ = io.WriteString(out, chunk) // each read by itself, so a frame by itself
+				}
+				_ = out.Close()
+			}()
+			got := do(client, newRequest(t, "POST", "/once", in))
+			if got.err == nil {
+				t.Errorf("%q was taken for the whole reply", got.body)
+			}
+			if text := relaytest.Recv(t, read, "the handler"); way == "up" && strings.HasSuffix(text, "<nil>") {
+				t.Errorf("the handler took %s for the whole body", text)
+			}
+			s.app.Script(hostile.Pass)
+			w.door.Script(hostile.Pass)
+			if renamed == 0 {
+				t.Error("no frame was renamed")
+			}
+		})
+	}
+}
