@@ -107,9 +107,9 @@ func TestMutualTLS(t *testing.T) {
 	for name, c := range map[string]relay.ConnectConfig{"TLS": s.first, "wss": s.soft} {
 		s.wantRemedy(t, name+" without", c, "certificate required", "the NATS server wants a client certificate: give one with --nats-cert-file and --nats-cert-key-file")
 		c.CertFile, c.KeyFile = oldCert, oldKey
-		s.wantRemedy(t, name+" expired", c, "tls: ", "the NATS server does not accept the client certificate: it has expired")
+		s.wantRemedy(t, name+" expired", c, "remote error: tls: expired certificate", "the NATS server does not accept the client certificate: it has expired")
 		c.CertFile, c.KeyFile = foreignCert, foreignKey
-		s.wantRemedy(t, name+" foreign", c, "tls: ", "the NATS server does not accept the client certificate: it is of another authority")
+		s.wantRemedy(t, name+" foreign", c, "remote error: tls: certificate required", "the NATS server does not accept the client certificate: it is of another authority")
 		c.CertFile, c.KeyFile = cert, key
 		s.wantRequest(t, c)
 		c.CertFile, c.KeyFile, c.Cert, c.Key = "", "", content(cert), content(key)
@@ -144,7 +144,10 @@ func TestServerCertificateHasExpired(t *testing.T) {
 func TestServerCertificateIsForAnotherHost(t *testing.T) {
 	s := startSecured(t, "broker.example", inAnHour(), false)
 	for name, c := range map[string]relay.ConnectConfig{"TLS": s.first, "wss": s.soft} {
-		s.wantRemedy(t, name, c, "127.0.0.1", "use a host name in --nats that the server's certificate names")
+		const remedy = "use a host name in --nats that the server's certificate names"
+		s.wantRemedy(t, name, c, "cannot validate certificate for 127.0.0.1", remedy)
+		c.URL = strings.Replace(c.URL, "127.0.0.1", "localhost", 1)
+		s.wantRemedy(t, name, c, "certificate is valid for broker.example, not localhost", remedy)
 	}
 }
 

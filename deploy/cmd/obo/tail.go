@@ -81,7 +81,7 @@ func (c *tailCommand) fromDir() error {
 		c.NATS, c.NATSTLSFirst = d.CLIURL(), d.TLSCertFile != ""
 		c.NATSCAFile = firstOf(c.NATSCAFile, d.CAFile)
 	}
-	if c.NKeyFile == "" && c.NKey == "" && c.CredsFile == "" {
+	if c.NKeyFile+c.NKey+c.CredsFile+c.Creds == "" {
 		c.NKeyFile = d.InspectorSeed()
 	}
 	c.SubjectPrefix = firstOf(c.SubjectPrefix, d.SubjectPrefix)
