@@ -149,7 +149,8 @@ func (a *attempt) publisher(control, reply string, hints nats.Header) relay.Publ
 
 // upload streams the body until its end, the reply's end or a failure.
 func (a *attempt) upload(body io.ReadCloser) {
-	buf := make([]byte, inlineBody)
+	buf := a.t.buffers.Get()
+	defer a.t.buffers.Put(buf)
 	for {
 		n, err := body.Read(buf)
 		if n > 0 {

@@ -44,6 +44,7 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 	if a.bodyless(head.Status) {
 		length = -1
 	}
+	a.stream.Expect(length)
 	body := &replyBody{a: a, resp: resp, length: length}
 	idle := a.t.cfg.IdleTimeout
 	body.idle = time.AfterFunc(idle, func() {

@@ -127,12 +127,15 @@ func (s *sidecar) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// buffers is ReverseProxy's pool of copy buffers.
+// copyBuffer is the size of a full frame.
+const copyBuffer = relay.MaxFrame
+
+// buffers is ReverseProxy's pool of copy buffers, and that of uploads.
 type buffers struct{ pool sync.Pool }
 
 func newBuffers() *buffers {
-	return &buffers{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+	return &buffers{sync.Pool{New: func() any { return new([copyBuffer]byte) }}}
 }
 
-func (b *buffers) Get() []byte  { return b.pool.Get().(*[32 << 10]byte)[:] }
-func (b *buffers) Put(p []byte) { b.pool.Put((*[32 << 10]byte)(p)) }
+func (b *buffers) Get() []byte  { return b.pool.Get().(*[copyBuffer]byte)[:] }
+func (b *buffers) Put(p []byte) { b.pool.Put((*[copyBuffer]byte)(p)) }

@@ -12,6 +12,8 @@ import (
 const (
 	maxWindow  = 1 << 20
 	maxInforms = 64 // that wait for the reader
+	// eagerWindow is what a body gets at once if it is known to be that large.
+	eagerWindow = 256 << 10
 	// widenWithin: a reader that takes half a window in less could keep up with a wider one over most networks.
 	widenWithin = 250 * time.Millisecond
 )
@@ -264,6 +266,22 @@ func (r *receiver) consume(n int) {
 	r.limit, r.granted = r.consumed+r.window, now
 	r.mu.Unlock()
 	r.s.sendCredit(false)
+}
+
+// Expect says how long the body will be, -1 if that is not known, so that a large one need not begin with the smallest
+// window. It is called at most once, by the reader.
+func (s *Stream) Expect(length int64) {
+	r := &s.in
+	r.mu.Lock()
+	for !r.freed && r.window < eagerWindow && r.window < length && s.cfg.Budget.take(r.window) {
+		r.window *= 2
+	}
+	wider := r.consumed+r.window > r.limit
+	r.limit = max(r.limit, r.consumed+r.window)
+	r.mu.Unlock()
+	if wider {
+		s.sendCredit(false)
+	}
 }
 
 // release gives the wider window back to the budget.

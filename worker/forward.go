@@ -63,7 +63,7 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 // copyBuffers is ReverseProxy's pool: without one it makes a buffer for each reply.
 type copyBuffers struct{ pool sync.Pool }
 
-const copyBuffer = 32 << 10
+const copyBuffer = relay.MaxFrame // so that frames are full
 
 func (b *copyBuffers) Get() []byte  { return b.pool.Get().(*[copyBuffer]byte)[:] }
 func (b *copyBuffers) Put(p []byte) { b.pool.Put((*[copyBuffer]byte)(p)) }

@@ -199,6 +199,7 @@ func (e *exchangeRun) body(r *http.Request) io.ReadCloser {
 		}
 		return io.NopCloser(bytes.NewReader(e.a.body))
 	}
+	e.stream.Expect(e.a.head.Length)
 	body := &requestBody{ctx: e.ctx, stream: e.stream, length: e.a.head.Length, request: r}
 	if most := e.w.cfg.MaxBody; most > 0 {
 		return http.MaxBytesReader(e.response, body, most)
