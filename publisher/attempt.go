@@ -97,7 +97,7 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 		return nil, relay.NewError(relay.CodePublisherDraining, "the publisher is stopping")
 	}
 	if told := t.cfg.OnAttempt; told != nil {
-		told(c.ctx, Attempt{ID: id, Instance: where.id, Subject: a.subject})
+		told(c.ctx, Attempt{ID: id, Service: c.service, Instance: where.id, Subject: a.subject})
 	}
 	where.inFlight.Add(1)
 	a.stop = context.AfterFunc(c.ctx, func() {

@@ -41,6 +41,7 @@ type Config struct {
 // Attempt is a request at one instance.
 type Attempt struct {
 	ID       relay.ID // of the request there
+	Service  string
 	Instance string
 	Subject  string // NATS's
 }

@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){command: main, "uiapp": uiApp, "databricks": fakeDatabricks})
+	testscript.Main(m, map[string]func(){command: main, "uiapp": uiApp, "databricks": fakeDatabricks, "obo-app": app})
 }
 
 // built are the other commands, as real programs.
@@ -57,6 +57,9 @@ func TestScripts(t *testing.T) {
 			upstream := httptest.NewServer(http.HandlerFunc(echo))
 			env.Defer(upstream.Close)
 			env.Setenv("UPSTREAM", upstream.URL)
+			if err := collecting(t, env); err != nil {
+				return err
+			}
 			env.Setenv("CERTS", certs)
 			for _, name := range []string{"NATS_PORT", "ROUTE_PORT", "SANDBOX_PORT", "FREE_PORT"} {
 				port, err := freePort()
@@ -67,7 +70,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"logged": logged, "fetch": fetch, "setenv": setenv, "big": big, "ended": ended},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"logged": logged, "fetch": fetch, "setenv": setenv, "big": big, "ended": ended, "lines": lines, "traced": traced, "collected": collected},
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
+	"github.com/obo-relay/obo-relay/relay/telemetry/export"
 )
 
 const command = "obo-publisher"
@@ -35,7 +36,8 @@ type flags struct {
 	RequireRelay *bool         `negatable:"" help:"Start only with a relay that can work: settings without a fault, one NATS server that can be reached, and workers, if any run, that the trust file names. With --require-relay=false faults are logged, the app runs, and calls are answered 503. Default: false with an app to run; without one, faulty settings end the publisher."`
 	relay.Settings
 	relay.LogSettings
-	Command child.Command `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: the UI app to run, its program and arguments."`
+	Telemetry export.Settings `embed:""`
+	Command   child.Command   `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: the UI app to run, its program and arguments."`
 }
 
 // parse reads the flags. code is the exit code of a command that ends with them, -1 if it goes on.

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/obo-relay/obo-relay/publisher"
+	"github.com/obo-relay/obo-relay/publisher/observe"
 	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
+	"github.com/obo-relay/obo-relay/relay/telemetry/export"
 )
 
 const (
@@ -60,6 +62,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 type process struct {
 	side      *relay.Side
 	transport *publisher.Transport
+	observer  *observe.Observer // nil: nobody observes
+	exporter  *export.Exporter
 	routes    []*route
 	log       *slog.Logger
 }
@@ -75,6 +79,7 @@ func assemble(f flags, log *slog.Logger) (*process, error) {
 		Hints: side.Hints, Log: log,
 	}
 	p := &process{side: side, log: log}
+	observeFault := p.observe(f, &cfg)
 	var err error
 	if sideFault == nil {
 		p.transport, err = publisher.New(cfg)
@@ -85,14 +90,29 @@ func assemble(f flags, log *slog.Logger) (*process, error) {
 	p.routes = routes
 	listenFault := listen(routes)
 	err = errors.Join(err, untrusted(routes, side.Trust))
-	if routeFault != nil || listenFault != nil || err != nil && f.needsSettings() {
+	if p.observer != nil && p.transport != nil && observeFault == nil {
+		observeFault = p.observer.Watch(p.transport)
+	}
+	if routeFault != nil || listenFault != nil || observeFault != nil || err != nil && f.needsSettings() {
 		closeAll(routes)
-		return nil, errors.Join(err, routeFault, listenFault)
+		p.exporter.Close()
+		return nil, errors.Join(err, routeFault, listenFault, observeFault)
 	}
 	if err == nil {
 		f.warn(log, side)
 	}
 	return p, err
+}
+
+// observe has the requests observed if the flags or the environment ask for it.
+func (p *process) observe(f flags, cfg *publisher.Config) (err error) {
+	if p.exporter, err = f.Telemetry.New(context.Background(), command, p.log); err != nil || !p.exporter.On() {
+		return err
+	}
+	if p.observer, err = observe.New(p.exporter.Tracers(), p.exporter.Meters()); err == nil {
+		cfg.OnAttempt = p.observer.Attempt
+	}
+	return err
 }
 
 // ownFaults are those of the transport itself, so that they are reported together with those of its parts: what has a
@@ -127,6 +147,7 @@ func (p *process) run(outer context.Context, stdout io.Writer) error {
 	servers, err := p.servers()
 	if err != nil {
 		closeAll(p.routes)
+		p.exporter.Close()
 		return err
 	}
 	ctx, failed := context.WithCancelCause(outer)
@@ -135,6 +156,7 @@ func (p *process) run(outer context.Context, stdout io.Writer) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
+	background.Go(func() { failed(p.exporter.Run(life)) })
 	if p.transport != nil {
 		background.Go(func() { failed(p.transport.Run(life)) })
 		background.Go(func() {
@@ -161,9 +183,16 @@ func (p *process) servers() ([]*http.Server, error) {
 	for _, r := range p.routes {
 		handler := http.Handler(http.HandlerFunc(unavailable))
 		if p.transport != nil && slices.Contains(p.transport.Services(), r.service) {
+			cfg := publisher.SidecarConfig{Transport: p.transport, Service: r.service, Log: p.log}
+			if p.observer != nil {
+				cfg.Via = p.observer.Transport(p.transport)
+			}
 			var err error
-			if handler, err = publisher.NewSidecar(publisher.SidecarConfig{Transport: p.transport, Service: r.service, Log: p.log}); err != nil {
+			if handler, err = publisher.NewSidecar(cfg); err != nil {
 				return nil, err
+			}
+			if p.observer != nil {
+				handler = p.observer.Handler(r.service, handler)
 			}
 		}
 		servers = append(servers, &http.Server{

@@ -10,6 +10,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/telemetry/export"
 )
 
 const command = "obo-worker"
@@ -35,6 +36,7 @@ type flags struct {
 	appFlags
 	relay.Settings
 	relay.LogSettings
+	Telemetry export.Settings `embed:""`
 }
 
 // parse reads the flags. code is the exit code of a command that ends with them, -1 if it goes on.

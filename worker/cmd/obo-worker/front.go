@@ -41,7 +41,7 @@ func (f flags) frontAddress() (string, error) {
 }
 
 // openFront starts to listen for the front door; nil without --front.
-func (f flags) openFront(w *worker.Worker) (*frontDoor, error) {
+func (f flags) openFront(w *worker.Worker, o *observing) (*frontDoor, error) {
 	address, err := f.frontAddress()
 	if err != nil || address == "" {
 		return nil, err
@@ -53,7 +53,7 @@ func (f flags) openFront(w *worker.Worker) (*frontDoor, error) {
 	if _, port, _ := net.SplitHostPort(address); port == app.Port() {
 		return nil, fmt.Errorf("--front (OBO_FRONT) and --forward (OBO_FORWARD) name the same port %s: let the app listen on another", port)
 	}
-	front, err := worker.NewFront(w, app)
+	front, err := worker.NewFront(w, app, o.upstream()...)
 	if err != nil {
 		return nil, err
 	}

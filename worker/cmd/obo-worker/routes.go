@@ -20,11 +20,11 @@ type routeFlags struct {
 
 // handler is what serves relayed requests: the worker's own routes if there is a workspace, and the middleware app if there
 // is one.
-func (f flags) handler(log *slog.Logger) (http.Handler, func(), error) {
+func (f flags) handler(log *slog.Logger, o *observing) (http.Handler, func(), error) {
 	var app http.Handler
 	var faults []error
 	if f.upstream() != "" || f.Workspace == "" || f.Front != "" || len(f.Command) > 0 {
-		handler, err := f.app(log)
+		handler, err := f.app(log, o)
 		app, faults = handler, append(faults, err)
 	}
 	if f.Workspace == "" {

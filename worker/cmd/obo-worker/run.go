@@ -13,6 +13,7 @@ import (
 
 	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
+	"github.com/obo-relay/obo-relay/relay/telemetry/export"
 	"github.com/obo-relay/obo-relay/worker"
 )
 
@@ -51,6 +52,7 @@ type process struct {
 	policy *worker.Policy
 	audit  *auditing
 	front  *frontDoor
+	export *export.Exporter
 	close  func()
 	log    *slog.Logger
 }
@@ -60,9 +62,11 @@ func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 	side, err := f.Load(relay.RoleService)
 	side.Connect.OneServer = true
 	faults := []error{err}
-	handler, closeRoutes, err := f.handler(log)
+	o, err := f.observe(log)
 	faults = append(faults, err)
-	lookup, closeLookup, err := f.lookup()
+	handler, closeRoutes, err := f.handler(log, o)
+	faults = append(faults, err)
+	lookup, closeLookup, err := f.lookup(o)
 	faults = append(faults, err)
 	policy, err := f.readPolicy()
 	faults = append(faults, err)
@@ -72,7 +76,7 @@ func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 	cfg := worker.Config{
 		Service: f.serviceName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
 		Handler: handler, Lookup: lookup, IdentityHeaders: f.identityHeaders(), OpaqueTokens: f.OpaqueTokens, Hints: side.Hints,
-		Policy: policy, Audit: audit.Auditor, AuditRequired: f.AuditRequired && auditFault == nil,
+		Observer: o.request(), Policy: policy, Audit: audit.Auditor, AuditRequired: f.AuditRequired && auditFault == nil,
 		MaxInFlight: f.MaxInFlight, MaxBody: f.MaxBody, DrainTimeout: f.drainTimeout(), Version: relay.BuildVersion(), Log: log,
 	}
 	var w *worker.Worker
@@ -83,15 +87,17 @@ func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 		}
 		err = errors.Join(err, ownFaults(cfg))
 	} else if w, err = worker.New(cfg); err == nil {
-		front, err = f.openFront(w)
+		front, err = f.openFront(w, o)
+		err = errors.Join(err, o.watch(w))
 	}
 	closeAll := func() { closeRoutes(); closeLookup(); audit.close() }
 	if err != nil {
 		closeAll()
+		o.exporter.Close()
 		return nil, err
 	}
 	f.warn(log, side)
-	return &process{side: side, worker: w, guard: f.guardFlags, policy: policy, audit: audit, front: front, close: closeAll, log: log}, nil
+	return &process{side: side, worker: w, guard: f.guardFlags, policy: policy, audit: audit, front: front, export: o.exporter, close: closeAll, log: log}, nil
 }
 
 // ownFaults are those of the worker itself, so that they are reported together with those of its parts: what has a fault
@@ -108,7 +114,7 @@ func ownFaults(cfg worker.Config) error {
 	return err
 }
 
-func (f flags) app(log *slog.Logger) (http.Handler, error) {
+func (f flags) app(log *slog.Logger, o *observing) (http.Handler, error) {
 	upstream := f.upstream()
 	if upstream == "" {
 		return nil, errors.New("--forward (OBO_FORWARD): nothing says where the middleware app is: give its URL, for example http://127.0.0.1:8000, or a --workspace for the routes under /.obo/ alone")
@@ -117,11 +123,11 @@ func (f flags) app(log *slog.Logger) (http.Handler, error) {
 	if err != nil { // its text quotes the URL, and that may hold a password
 		return nil, errors.New("--forward (OBO_FORWARD): this is not a URL: want for example http://127.0.0.1:8000")
 	}
-	return worker.Forward(base, log)
+	return worker.Forward(base, log, o.upstream()...)
 }
 
 // lookup asks the workspace who a person is, and remembers for a short time. Switched off it is nil.
-func (f flags) lookup() (worker.Lookup, func(), error) {
+func (f flags) lookup(o *observing) (worker.Lookup, func(), error) {
 	if f.UserLookup == "off" {
 		return nil, func() {}, nil
 	}
@@ -129,7 +135,7 @@ func (f flags) lookup() (worker.Lookup, func(), error) {
 	if err != nil {
 		return nil, func() {}, fmt.Errorf("--workspace (OBO_WORKSPACE, DATABRICKS_HOST): %w; or switch the look-up off with --user-lookup=off", err)
 	}
-	lookup, err := worker.NewCachedLookup(worker.LookupConfig{Ask: workspace.Me})
+	lookup, err := worker.NewCachedLookup(worker.LookupConfig{Ask: o.ask(workspace.Me)})
 	if err != nil {
 		return nil, func() {}, err
 	}
@@ -152,12 +158,19 @@ func (f flags) warn(log *slog.Logger, side *relay.Side) {
 // run serves until ctx ends or the worker fails.
 func (p *process) run(ctx context.Context) error {
 	defer p.close()
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	ctx, stop := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	defer background.Wait()
+	defer end()
 	defer stop()
 	background.Go(func() {
 		p.side.Watch(ctx, watchInterval, p.log, relay.Changes{Trust: p.worker.SetTrust, Identity: p.worker.SetIdentity})
+	})
+	exported := make(chan error, 1)
+	background.Go(func() {
+		defer stop()
+		exported <- p.export.Run(life)
 	})
 	background.Go(func() { p.guard.watchPolicy(ctx, p.worker, p.policy, p.log) })
 	background.Go(func() { p.audit.reopen(ctx, p.log) })
@@ -168,5 +181,7 @@ func (p *process) run(ctx context.Context) error {
 	})
 	err := p.worker.Run(ctx)
 	stop()
-	return errors.Join(err, <-front)
+	err = errors.Join(err, <-front)
+	end() // what the drain has done is exported too
+	return errors.Join(err, <-exported)
 }
