@@ -17,5 +17,5 @@
 //
 //	if errors.Is(err, relay.CodeTokenExpired) { … }
 //
-// [NewSidecar] wraps a Transport as an [http.Handler] for apps in other languages.
+// [NewSidecar] wraps a Transport as an [http.Handler] for apps in other languages. Package observe makes traces and metrics.
 package publisher

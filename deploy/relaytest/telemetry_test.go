@@ -17,10 +17,12 @@ import (
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 	spanpb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/obo-relay/obo-relay/deploy/otlptest"
@@ -32,8 +34,26 @@ import (
 	workobserve "github.com/obo-relay/obo-relay/worker/observe"
 )
 
-// providers are one process's, which send to a collector.
-func providers(t *testing.T, c *otlptest.Collector, name string) (*sdktrace.TracerProvider, *sdkmetric.MeterProvider) {
+// makeProviders are one process's.
+type makeProviders func(t *testing.T, name string) (trace.TracerProvider, metric.MeterProvider)
+
+// collecting makes providers that send to a collector, and flush sends what they have.
+func collecting(c *otlptest.Collector) (providers makeProviders, flush func(*testing.T)) {
+	var flushes []func(context.Context) error
+	providers = func(t *testing.T, name string) (trace.TracerProvider, metric.MeterProvider) {
+		traces, metrics := exporting(t, c, name)
+		flushes = append(flushes, traces.ForceFlush, metrics.ForceFlush)
+		return traces, metrics
+	}
+	return providers, func(t *testing.T) {
+		t.Helper()
+		for _, f := range flushes {
+			relaytest.Must(t, f(t.Context()))
+		}
+	}
+}
+
+func exporting(t *testing.T, c *otlptest.Collector, name string) (*sdktrace.TracerProvider, *sdkmetric.MeterProvider) {
 	t.Helper()
 	spans, err := otlptracegrpc.New(t.Context(), otlptracegrpc.WithEndpointURL(c.GRPC))
 	relaytest.Must(t, err)
@@ -52,12 +72,10 @@ func providers(t *testing.T, c *otlptest.Collector, name string) (*sdktrace.Trac
 // observed is a relay between a sidecar and an app, each side observed by providers of its own.
 type observed struct {
 	*relaytest.Net
-	collector *otlptest.Collector
-	sidecar   *httptest.Server
-	client    http.RoundTripper // a Go UI's
-	instance  string
-	flush     func()
-	tokens    lookups
+	sidecar  *httptest.Server
+	client   http.RoundTripper // a Go UI's
+	instance string
+	tokens   lookups
 }
 
 // lookups answers for every token.
@@ -67,14 +85,14 @@ func (lookups) ask(context.Context, relay.Token) (*worker.User, error) {
 	return &worker.User{ID: "7", UserName: "alice@example.com"}, nil
 }
 
-func observe(t *testing.T, n *relaytest.Net, app http.Handler) *observed {
+func observe(t *testing.T, n *relaytest.Net, app http.Handler, providers makeProviders) *observed {
 	t.Helper()
-	o := &observed{Net: n, collector: otlptest.Start(t)}
+	o := &observed{Net: n}
 	upstream := httptest.NewServer(app)
 	t.Cleanup(upstream.Close)
 	base, err := url.Parse(upstream.URL)
 	relaytest.Must(t, err)
-	wTraces, wMetrics := providers(t, o.collector, "the worker")
+	wTraces, wMetrics := providers(t, "the worker")
 	w, err := workobserve.New(wTraces, wMetrics)
 	relaytest.Must(t, err)
 	forward, err := worker.Forward(base, slog.New(slog.DiscardHandler), w.Upstream)
@@ -84,7 +102,7 @@ func observe(t *testing.T, n *relaytest.Net, app http.Handler) *observed {
 	t.Cleanup(lookup.Close)
 	running, _ := n.Worker(forward, func(c *worker.Config) { c.Observer, c.Lookup = w.Request, lookup })
 	relaytest.Must(t, w.Watch(running))
-	pTraces, pMetrics := providers(t, o.collector, "the publisher")
+	pTraces, pMetrics := providers(t, "the publisher")
 	p, err := pubobserve.New(pTraces, pMetrics)
 	relaytest.Must(t, err)
 	transport := n.Publisher(func(c *publisher.Config) { c.OnAttempt = p.Attempt })
@@ -95,11 +113,6 @@ func observe(t *testing.T, n *relaytest.Net, app http.Handler) *observed {
 	o.sidecar = httptest.NewServer(p.Handler(relaytest.Service, handler))
 	t.Cleanup(o.sidecar.Close)
 	o.instance = running.Instance()
-	o.flush = func() {
-		for _, flush := range []func(context.Context) error{wTraces.ForceFlush, pTraces.ForceFlush, wMetrics.ForceFlush, pMetrics.ForceFlush} {
-			relaytest.Must(t, flush(t.Context()))
-		}
-	}
 	return o
 }
 
@@ -121,19 +134,21 @@ func TestOneTraceSpansBothProcesses(t *testing.T) {
 	n, _ := start(t)
 	var mu sync.Mutex
 	var arrived http.Header
+	collector := otlptest.Start(t)
+	providers, flush := collecting(collector)
 	o := observe(t, n, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		arrived = r.Header.Clone()
 		mu.Unlock()
 		_, _ = io.WriteString(w, "hello")
-	}))
+	}), providers)
 	const caller, state = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "vendor=value"
 	got := o.viaSidecar(t, "POST", "/groups/a?q=secret", http.Header{"Traceparent": {caller}, "Tracestate": {state}})
 	got.want(t, 200, "hello")
 	var chain []otlptest.Span
-	o.flush()
-	if !o.collector.Wait(func(c *otlptest.Collector) bool { chain = c.Trace(hops...); return chain != nil }) {
-		t.Fatalf("no trace of %v in %s", hops, o.collector.All())
+	flush(t)
+	if !collector.Wait(func(c *otlptest.Collector) bool { chain = c.Trace(hops...); return chain != nil }) {
+		t.Fatalf("no trace of %v in %s", hops, collector.All())
 	}
 	server, producer, consumer, client := chain[0], chain[1], chain[2], chain[3]
 	if id, parent := hex.EncodeToString(server.TraceId), hex.EncodeToString(server.ParentSpanId); id != caller[3:35] || parent != caller[36:52] {
@@ -185,7 +200,9 @@ func TestOneTraceSpansBothProcesses(t *testing.T) {
 // A request that fails says so in its spans and metrics, with the code of the table.
 func TestFailuresAreObserved(t *testing.T) {
 	n, _ := start(t)
-	o := observe(t, n, says("hello"))
+	collector := otlptest.Start(t)
+	providers, flush := collecting(collector)
+	o := observe(t, n, says("hello"), providers)
 	o.viaSidecar(t, "GET", "/ok", http.Header{}).want(t, 200, "hello")
 	r := newRequest(t, "BREW", "/", nil)
 	r.Header.Set("X-Forwarded-Access-Token", relaytest.Token("alice", time.Now().Add(-time.Hour)))
@@ -193,9 +210,9 @@ func TestFailuresAreObserved(t *testing.T) {
 	r = newRequest(t, "GET", "/", nil)
 	r.URL.Host = "stranger"
 	do(o.client, r).wantCode(t, relay.CodeServiceUnknown)
-	o.flush()
+	flush(t)
 	var expired otlptest.Span
-	for _, s := range o.collector.Spans() {
+	for _, s := range collector.Spans() {
 		if s.Attribute("obo.code") == "token_expired" {
 			expired = s
 		}
@@ -204,7 +221,7 @@ func TestFailuresAreObserved(t *testing.T) {
 		expired.Attribute("error.type") != "token_expired" || expired.Attribute("http.request.method") != "_OTHER" {
 		t.Errorf("%v", expired)
 	}
-	points := o.collector.Histogram("obo.publisher.request.duration")
+	points := collector.Histogram("obo.publisher.request.duration")
 	for _, want := range []map[string]string{
 		{"obo.service": "middleware", "http.request.method": "GET", "obo.code": "ok", "obo.outcome": "done", "http.response.status_code": "200"},
 		{"obo.service": "middleware", "http.request.method": "_OTHER", "obo.code": "token_expired", "obo.outcome": "not_delivered"},
@@ -214,7 +231,7 @@ func TestFailuresAreObserved(t *testing.T) {
 			t.Errorf("no point has %v: %v", want, points)
 		}
 	}
-	if strings.Contains(o.collector.All(), "BREW") {
+	if strings.Contains(collector.All(), "BREW") {
 		t.Error("callers choose a method's name")
 	}
 }
@@ -222,7 +239,9 @@ func TestFailuresAreObserved(t *testing.T) {
 // What is exported holds no token, query, header, body or response, in any spelling, however a request ends.
 func TestCanaryInTelemetry(t *testing.T) {
 	n, _ := start(t)
-	o := observe(t, n, canaryHandler(t))
+	collector := otlptest.Start(t)
+	providers, flush := collecting(collector)
+	o := observe(t, n, canaryHandler(t), providers)
 	tokens := map[string]string{
 		"good": canaryToken(t, tomorrow()), "expired": canaryToken(t, time.Now().Add(-time.Hour)), "malformed": canaries["token"] + "\x01",
 	}
@@ -237,9 +256,9 @@ func TestCanaryInTelemetry(t *testing.T) {
 			}
 		}
 	}
-	o.flush()
+	flush(t)
 	want := []string{"obo.publisher.request.duration", "obo.worker.request.duration", "obo.worker.lookup.duration", "obo.nats.traffic"}
-	if !o.collector.Wait(func(c *otlptest.Collector) bool {
+	if !collector.Wait(func(c *otlptest.Collector) bool {
 		names := strings.Join(c.Metrics(), " ")
 		for _, name := range want {
 			if !strings.Contains(names, name) {
@@ -248,9 +267,9 @@ func TestCanaryInTelemetry(t *testing.T) {
 		}
 		return c.Trace(hops[1:]...) != nil
 	}) {
-		t.Fatalf("what was to be searched has not come: %v", o.collector.Metrics())
+		t.Fatalf("what was to be searched has not come: %v", collector.Metrics())
 	}
-	all := o.collector.All()
+	all := collector.All()
 	for _, hit := range search(map[string][]byte{"telemetry": []byte(all)}) {
 		t.Error(hit)
 	}
@@ -258,8 +277,8 @@ func TestCanaryInTelemetry(t *testing.T) {
 		t.Error("who the person is was exported")
 	}
 	// The control: the search looked at what there was.
-	if !strings.Contains(all, "/stream") || !strings.Contains(all, "not_started") && !strings.Contains(all, "not_delivered") || len(o.collector.Spans()) < 30 {
-		t.Errorf("%d spans", len(o.collector.Spans()))
+	if !strings.Contains(all, "/stream") || !strings.Contains(all, "not_started") && !strings.Contains(all, "not_delivered") || len(collector.Spans()) < 30 {
+		t.Errorf("%d spans", len(collector.Spans()))
 	}
 	if len(search(map[string][]byte{"control": []byte(all + canaries["query"])})) == 0 {
 		t.Error("the control is not found")

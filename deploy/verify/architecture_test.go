@@ -87,10 +87,15 @@ func TestPackagesImportOnlyWhatTheArchitectureAllows(t *testing.T) {
 
 func TestBinariesLinkNothingThatIsNotTheirs(t *testing.T) {
 	const sdk, server = "github.com/databricks/databricks-sdk-go", "github.com/nats-io/nats-server"
+	const otelSDK = "go.opentelemetry.io/otel/sdk"
 	for binary, banned := range map[string][]string{
 		"publisher/cmd/obo-publisher": {module + "worker", module + "deploy", sdk, server},
 		"worker/cmd/obo-worker":       {module + "publisher", module + "deploy", server, sdk + "/service/workspace", sdk + "/service/compute"},
-		"deploy/cmd/obo-broker":       {module + "publisher", module + "worker", sdk},
+		"deploy/cmd/obo-broker":       {module + "publisher", module + "worker", sdk, otelSDK},
+		// Who uses the packages brings an OpenTelemetry set-up of their own, or none.
+		"publisher/observe": {otelSDK, module + "relay/telemetry/export"},
+		"worker/observe":    {otelSDK, module + "relay/telemetry/export"},
+		"publisher":         {otelSDK, "go.opentelemetry.io/otel"},
 	} {
 		found := list(t, "./"+binary)
 		if len(found) != 1 || len(found[0].Deps) < 50 {

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -34,6 +35,7 @@ type Observer struct {
 	sent      metric.Int64Counter
 	received  metric.Int64Counter
 	attempts  metric.Int64Counter
+	services  sync.Map // name → []metric.AddOption, made once
 }
 
 // result is what tells requests apart in metrics.
@@ -65,7 +67,7 @@ func New(tracers trace.TracerProvider, meters metric.MeterProvider) (*Observer, 
 
 // Attempt is for publisher.Config.OnAttempt: it notes in the request's span where it goes.
 func (o *Observer) Attempt(ctx context.Context, a publisher.Attempt) {
-	o.attempts.Add(ctx, 1, metric.WithAttributes(telemetry.ServiceKey.String(a.Service)))
+	o.attempts.Add(ctx, 1, o.service(a.Service)...)
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {
 		return
@@ -73,6 +75,15 @@ func (o *Observer) Attempt(ctx context.Context, a publisher.Attempt) {
 	span.SetAttributes(telemetry.InstanceKey.String(a.Instance))
 	span.SetAttributes(telemetry.Messaging(semconv.MessagingOperationTypeSend, "send", a.Subject, a.ID)...)
 	span.AddEvent("attempt", trace.WithAttributes(telemetry.InstanceKey.String(a.Instance), semconv.MessagingMessageID(a.ID.String())))
+}
+
+// service is the attribute of a counter.
+func (o *Observer) service(name string) []metric.AddOption {
+	set, ok := o.services.Load(name)
+	if !ok {
+		set, _ = o.services.LoadOrStore(name, []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(telemetry.ServiceKey.String(name)))})
+	}
+	return set.([]metric.AddOption)
 }
 
 // Handler is a sidecar whose requests are spans of kind server.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
@@ -27,7 +26,7 @@ type transport struct {
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	e := exchange{o: t.o, service: r.URL.Host, method: r.Method, start: time.Now()}
 	if !relay.ValidName(e.service) {
-		e.service = "unknown"
+		e.service = unknown
 	}
 	if e.method == "" {
 		e.method = http.MethodGet
@@ -57,6 +56,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// unknown stands for services that are in no trust file.
+const unknown = "unknown"
+
 // exchange is one request that is observed.
 type exchange struct {
 	o               *Observer
@@ -77,13 +79,13 @@ func (e *exchange) end(status int, received int64, err error) {
 		}
 		result.code, result.outcome = string(fault.Code), telemetry.Outcome(fault)
 		if fault.Code == relay.CodeServiceUnknown {
-			result.service = "unknown" // a name that the caller chose
+			result.service = unknown // a name that the caller chose
 		}
 	}
 	e.o.durations.Record(e.ctx, result, time.Since(e.start))
-	service := metric.WithAttributes(telemetry.ServiceKey.String(result.service))
-	e.o.sent.Add(e.ctx, e.sent.Load(), service)
-	e.o.received.Add(e.ctx, received, service)
+	service := e.o.service(result.service)
+	e.o.sent.Add(e.ctx, e.sent.Load(), service...)
+	e.o.received.Add(e.ctx, received, service...)
 	if e.span.IsRecording() {
 		e.span.SetAttributes(telemetry.CodeKey.String(result.code), telemetry.OutcomeKey.String(result.outcome))
 		if status != 0 {

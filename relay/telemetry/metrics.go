@@ -74,7 +74,7 @@ func (o *Observed) add(i metric.Int64Observable, err error, read func(func(int64
 // NATS adds the counters of a connection.
 func (o *Observed) NATS(stats func() relay.ConnStats) {
 	direction := attribute.Key("obo.direction")
-	o.Gauge("obo.nats.connected", "1", "1 while connected to NATS", func(report func(int64, ...attribute.KeyValue)) {
+	o.Gauge("obo.nats.connected", "{connection}", "1 while connected to NATS", func(report func(int64, ...attribute.KeyValue)) {
 		if stats().Connected {
 			report(1)
 			return
