@@ -5,6 +5,7 @@ GOFLAGS   ?=
 BIN       := bin
 VERSION   ?= 0.1.0
 LDFLAGS   := -s -w -X github.com/obo-relay/obo-relay/relay.version=v$(VERSION)
+RELEASE   := -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL      := $(GO) tool -modfile=deploy/tools/go.mod
 COMMANDS  := ./publisher/cmd/obo-publisher ./worker/cmd/obo-worker ./deploy/cmd/obo-broker ./deploy/cmd/obo
 FUZZTIME  ?= 20s
@@ -17,7 +18,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## static binaries in bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(COMMANDS)
+	CGO_ENABLED=0 $(GO) build $(RELEASE) -o $(BIN)/ $(COMMANDS)
 	@ls -l $(BIN)/obo* | awk '{ printf "  %-18s %5.1f MB\n", $$NF, $$5 / 1e6 }'
 
 .PHONY: demo
@@ -58,12 +59,30 @@ bench: ## the relay beside what it replaces, in one run, as ratios; draws deploy
 	OBO_BENCH_SVG=$(CURDIR)/deploy/assets/bench.svg $(GO) test ./deploy/bench -run '^$$' -bench 'FullPath|Around|Start' -benchtime 3x
 
 .PHONY: verify
-verify: ## formatting, vet, staticcheck, tidiness, and what may import what
+verify: reproducible vulnerabilities ## formatting, vet, staticcheck, tidiness, what may import what, dependencies, licences, and the two below
 	@test -z "$$(gofmt -l .)" || { echo "gofmt -l:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) test -count=1 ./deploy/verify
+
+.PHONY: reproducible
+reproducible: ## the same sources in two places give the same binaries, byte for byte
+	@rm -rf .cache/twice && mkdir -p .cache/twice/one .cache/twice/another/place
+	@for d in one another/place; do git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -xf - -C .cache/twice/$$d; \
+	  (cd .cache/twice/$$d && CGO_ENABLED=0 GOFLAGS= $(GO) build $(RELEASE) -o bin/ $(COMMANDS)); done
+	@cd .cache/twice && for b in one/bin/*; do cmp $$b another/place/bin/$${b##*/} || { echo "$${b##*/} is not the same when it is built elsewhere"; exit 1; }; done; \
+	  echo "built twice, in different folders, the same:"; cd one/bin && sha256sum * 2>/dev/null || shasum -a 256 *
+	@rm -rf .cache/twice
+
+.PHONY: vulnerabilities
+vulnerabilities: ## what is known against the dependencies, where the database can be asked
+	@out=$$($(TOOL) govulncheck ./... 2>&1); status=$$?; case $$status in \
+	  0) echo "$$out" | tail -3;; \
+	  3) echo "$$out"; exit 1;; \
+	  *) if echo "$$out" | grep -q 'fetching vulnerabilities'; \
+	     then echo "NOT CHECKED for known vulnerabilities: the database cannot be reached"; echo "$$out" | tail -3; \
+	     else echo "$$out"; exit 1; fi;; esac
 
 PLATFORM  ?=
 PACK      = $(GO) run ./deploy/wheels --version $(VERSION) --out $(BIN)/dist $(addprefix --platform ,$(PLATFORM))

@@ -106,7 +106,11 @@ func (p packer) pack(ctx context.Context, target platform) error {
 		if err != nil {
 			return err
 		}
-		w := wheel{distribution: d, version: p.Version, platform: target, binary: binary, module: module, license: license}
+		notices, sbom, err := p.papers(ctx, target, d.command)
+		if err != nil {
+			return err
+		}
+		w := wheel{distribution: d, version: p.Version, platform: target, binary: binary, module: module, license: license, notices: notices, sbom: sbom}
 		content, err := w.bytes()
 		if err != nil {
 			return err

@@ -20,7 +20,12 @@ func (p packer) packTarball(ctx context.Context, target platform, license []byte
 		if err != nil {
 			return err
 		}
-		files = append(files, file{base + "/" + target.executable(path.Base(command)), binary, 0o755})
+		notices, sbom, err := p.papers(ctx, target, command)
+		if err != nil {
+			return err
+		}
+		files = append(files, file{base + "/" + target.executable(path.Base(command)), binary, 0o755},
+			file{base + "/" + notices.name + "." + path.Base(command), notices.content, 0o644}, file{base + "/" + sbom.name, sbom.content, 0o644})
 	}
 	content, err := tarball(files)
 	if err != nil {

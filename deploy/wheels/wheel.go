@@ -24,6 +24,8 @@ type wheel struct {
 	binary   []byte
 	module   []file
 	license  []byte
+	notices  file
+	sbom     file // in a folder of its own (PEP 770)
 }
 
 func (w wheel) base() string     { return w.escaped() + "-" + w.version }
@@ -38,6 +40,8 @@ func (w wheel) bytes() ([]byte, error) {
 	files := append([]file{{script, w.binary, 0o755}}, w.module...)
 	files = append(files,
 		file{w.info("LICENSE"), w.license, 0o644},
+		file{w.info(w.notices.name), w.notices.content, 0o644},
+		file{w.info("sboms/" + w.sbom.name), w.sbom.content, 0o644},
 		file{w.info("METADATA"), []byte(w.metadata()), 0o644},
 		file{w.info("WHEEL"), []byte(w.tags()), 0o644})
 	files = append(files, file{w.info("RECORD"), []byte(w.record(files)), 0o644})
@@ -67,6 +71,7 @@ Version: %s
 Summary: %s
 License: Apache-2.0
 License-File: LICENSE
+License-File: THIRD_PARTY
 Requires-Python: >=3.9
 `, w.name, w.version, w.summary)
 }

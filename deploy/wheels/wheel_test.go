@@ -16,7 +16,8 @@ func sample(target platform) wheel {
 	return wheel{
 		distribution: distribution{name: "obo-relay-sample", command: "./cmd/obo-sample", summary: "a sample"},
 		version:      "1.2.0rc1", platform: target, binary: []byte("binary"), license: []byte("licence"),
-		module: []file{{"sample/__init__.py", []byte("x = 1\n"), 0o644}},
+		module:  []file{{"sample/__init__.py", []byte("x = 1\n"), 0o644}},
+		notices: file{"THIRD_PARTY", []byte("of others"), 0o644}, sbom: file{"obo-sample.cdx.json", []byte("{}"), 0o644},
 	}
 }
 
@@ -56,10 +57,12 @@ func TestWheelHoldsWhatPipWants(t *testing.T) {
 	const info = "obo_relay_sample-1.2.0rc1.dist-info/"
 	for name, part := range map[string]string{
 		"obo_relay_sample-1.2.0rc1.data/scripts/obo-sample": "binary",
-		"sample/__init__.py": "x = 1\n",
-		info + "LICENSE":     "licence",
-		info + "METADATA":    "\nName: obo-relay-sample\nVersion: 1.2.0rc1\n",
-		info + "WHEEL":       "\nTag: py3-none-manylinux_2_17_x86_64\nTag: py3-none-manylinux2014_x86_64\n",
+		"sample/__init__.py":               "x = 1\n",
+		info + "LICENSE":                   "licence",
+		info + "THIRD_PARTY":               "of others",
+		info + "sboms/obo-sample.cdx.json": "{}",
+		info + "METADATA":                  "\nName: obo-relay-sample\nVersion: 1.2.0rc1\n",
+		info + "WHEEL":                     "\nTag: py3-none-manylinux_2_17_x86_64\nTag: py3-none-manylinux2014_x86_64\n",
 	} {
 		if !strings.Contains(found[name], part) {
 			t.Errorf("%s: %q lacks %q", name, found[name], part)
