@@ -93,6 +93,7 @@ func TestOldAnnouncements(t *testing.T) {
 	})
 	send(t, later, "POST", "/fifth").wantCode(t, relay.CodeNoWorker)
 	late.Send(down(announceSubject, old[len(old)-1].Data))
+	s.log.Wait(t, "an announcement was not believed", "clock_skew")
 	send(t, later, "POST", "/sixth").wantCode(t, relay.CodeClockSkew, "or the broker delivers old messages")
 	for _, m := range late.Passed(hostile.Up) {
 		if ofRequests(m) {

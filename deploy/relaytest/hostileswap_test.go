@@ -43,6 +43,7 @@ func TestSwappedParts(t *testing.T) {
 			var workers []end
 			var captured []*nats.Msg
 			client := s.publisher(nil)
+			tokens := []string{relaytest.Token("person 0", tomorrow()), relaytest.Token("person 1", tomorrow())}
 			for i := range 2 {
 				if i < c.at {
 					workers = append(workers, s.worker(http.HandlerFunc(namesItself), nil))
@@ -56,11 +57,7 @@ func TestSwappedParts(t *testing.T) {
 					defer workers[0].door.Script(hostile.Pass)
 				}
 				r := newRequest(t, "POST", fmt.Sprint("/", i), nil)
-				if i < c.people {
-					r.Header.Set("X-Forwarded-Access-Token", relaytest.Token(fmt.Sprint("person ", i), tomorrow()))
-				} else {
-					r.Header.Set("X-Forwarded-Access-Token", relaytest.Token("person 0", tomorrow()))
-				}
+				r.Header.Set("X-Forwarded-Access-Token", tokens[min(i, c.people-1)])
 				if i == 1 && c.reference {
 					warm := newRequest(t, "GET", "/warm", nil)
 					warm.Header = r.Header
