@@ -92,19 +92,31 @@ func TestHeadVectors(t *testing.T) {
 }
 
 func TestDecodedHeadersCanBeSet(t *testing.T) {
-	if _, err := DecodeRequestHead([]byte(`{"header":null}`)); err == nil {
-		t.Error("null passed for an object")
+	for _, header := range []string{``, `,"header":null`, `,"header":{}`} {
+		request, err := DecodeRequestHead([]byte(`{"length":0` + header + `}`))
+		if err != nil {
+			t.Fatalf("request %s: %v", header, err)
+		}
+		reply, err := DecodeReplyHead([]byte(`{"status":200` + header + `}`))
+		if err != nil {
+			t.Fatalf("reply %s: %v", header, err)
+		}
+		request.Header.Set("A", "b")
+		reply.Header.Set("A", "b")
 	}
-	request, err := DecodeRequestHead([]byte(`{}`))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// A member that is null is empty (PROTOCOL.md §3), also the one whose values are read token by token. A field's list and
+// its values are no members.
+func TestNullMembers(t *testing.T) {
+	if end, err := DecodeEnd([]byte(`{"trailer":null,"failure":null}`)); err != nil || len(end.Trailer) != 0 || end.Failure != nil {
+		t.Errorf("%+v %v", end, err)
 	}
-	reply, err := DecodeReplyHead([]byte(`{"status":200}`))
-	if err != nil {
-		t.Fatal(err)
+	for _, header := range []string{`{"A":null}`, `{"A":[null]}`, `[]`, `"A"`, `0`, `true`} {
+		if _, err := DecodeRequestHead([]byte(`{"header":` + header + `}`)); err == nil {
+			t.Errorf("header %s passed", header)
+		}
 	}
-	request.Header.Set("A", "b")
-	reply.Header.Set("A", "b")
 }
 
 func TestEncodeHead(t *testing.T) {

@@ -48,6 +48,10 @@ func marshalFields(enc *jsontext.Encoder, h http.Header) error {
 var errFields = errors.New("not an object of arrays of strings")
 
 func unmarshalFields(dec *jsontext.Decoder, h *http.Header) error {
+	if dec.PeekKind() == 'n' { // null is as good as no such member
+		*h = nil
+		return expect(dec, 'n')
+	}
 	if err := expect(dec, '{'); err != nil {
 		return err
 	}
