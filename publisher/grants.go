@@ -29,9 +29,11 @@ type grants struct {
 	sealed   atomic.Uint64 // grants made
 }
 
+// grantKey has the service although the instance key is one service's: an announcement proves who signed it, not who holds
+// the key that it names. A service that announces another's key must not have that one sent what is made out to itself.
 type grantKey struct {
-	token tag
-	kid   string
+	token        tag
+	service, kid string
 }
 
 type grantEntry struct {
@@ -87,7 +89,7 @@ func (g *grants) tag(raw string) tag {
 
 // get returns a grant of the token for the announced key.
 func (g *grants) get(token relay.Token, t tag, a *relay.Announcement) (*madeGrant, error) {
-	key := grantKey{t, a.Kid}
+	key := grantKey{t, a.Service, a.Kid}
 	entry, ok := g.cache.Get(key)
 	if !ok {
 		entry = &grantEntry{}

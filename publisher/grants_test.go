@@ -75,6 +75,21 @@ func TestGrantsAreReused(t *testing.T) {
 	}
 }
 
+// A trusted service can announce another's instance key, which is public. Neither gets what is made out to the other, so the
+// other's requests still arrive.
+func TestGrantsAreOfOneService(t *testing.T) {
+	g, d, w, clock := newTestGrants(t)
+	a := announced(t, d, w, clock)
+	claimed := *a
+	claimed.Service = "billing"
+	alice := testJWT("alice", clock.now().Add(time.Hour))
+	theirs, _ := mustGrant(t, g, alice, &claimed)
+	ours, _ := mustGrant(t, g, alice, a)
+	if ours == theirs {
+		t.Error("one grant for two services")
+	}
+}
+
 // After the identity key was replaced nothing that the old one signed is sent any more.
 func TestGrantsFollowTheIdentity(t *testing.T) {
 	g, d, w, clock := newTestGrants(t)
