@@ -45,19 +45,24 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	e.record.App = from.App
 	ended := e.observe(m.Subject)
 	x.admit(stream, e)
+	defer w.ended(x, e, start, ended) // also where the handler ends its goroutine
 	e.run()
+}
+
+// ended notes what came of a request, and keeps of it what the publisher may ask for again.
+func (w *Worker) ended(x *exchange, e *exchangeRun, start time.Time, told func(RequestEnd)) {
 	x.done()
 	status, code, written := e.response.result()
 	took := w.cfg.Now().Sub(start)
-	if err := stream.Err(); err != nil && code == "" {
+	if err := x.stream.Err(); err != nil && code == "" {
 		code = relay.AsError(err).Code
 	}
 	w.stats.finished(code, took)
-	w.log.Info("request", "request_id", reply.ID.String(), "app", from.App, "method", a.head.Method, "path", a.head.Path,
+	w.log.Info("request", "request_id", e.call.ID.String(), "app", e.call.App, "method", e.a.head.Method, "path", e.a.head.Path,
 		"user", e.userName, "status", status, "code", string(code), "bytes", written, "ms", took.Milliseconds())
 	e.record.ended(status, code, took, e.received.Load(), written)
-	if ended != nil {
-		ended(RequestEnd{status, code, e.received.Load(), written})
+	if told != nil {
+		told(RequestEnd{status, code, e.received.Load(), written})
 	}
 	w.audit.end(e.record)
 	w.exchanges.finish(x, w.elapsed())
@@ -180,14 +185,16 @@ func (e *exchangeRun) dispatch(user *User) {
 		e.w.log.Warn("identity headers left out: the person's values do not fit", "request_id", e.call.ID.String(), "headers", unfit)
 	}
 	r.Body = counted(e.body(r), &e.received)
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
-			e.panicked(p)
+		if !returned { // p is nil after runtime.Goexit, which must not make half of a reply look whole
+			e.panicked(recover())
 			return
 		}
 		e.logFault(e.response.finish())
 	}()
 	e.w.cfg.Handler.ServeHTTP(e.response, r)
+	returned = true
 }
 
 // body is what the handler reads: the bytes that came with the head if that is all, else the stream.
@@ -207,12 +214,15 @@ func (e *exchangeRun) body(r *http.Request) io.ReadCloser {
 	return body
 }
 
-// panicked ends the request of a handler that died. The panic's value may hold anything of the request, so only its type
+// panicked ends the request of a handler that died, or that ended its goroutine: p is nil then. The panic's value may hold anything of the request, so only its type
 // and, for the runtime's own errors, its text are logged.
 func (e *exchangeRun) panicked(p any) {
 	failure := relay.NewError(relay.CodeHandlerFailed, "the handler broke off")
 	if p != http.ErrAbortHandler {
 		text := fmt.Sprintf("%T", p)
+		if p == nil {
+			text = "runtime.Goexit"
+		}
 		if re, ok := p.(runtime.Error); ok {
 			text = re.Error()
 		}

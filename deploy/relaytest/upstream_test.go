@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -169,6 +170,35 @@ func TestHandlerPanics(t *testing.T) {
 		t.Error("what the handler panicked with is in the log")
 	}
 	send(t, client, "POST", "/").wantCode(t, relay.CodeHandlerFailed) // the worker lives
+}
+
+// A handler that ends its goroutine has not ended its reply: nothing of it looks whole, and the request is over for the
+// worker, which goes on.
+func TestHandlerEndsItsGoroutine(t *testing.T) {
+	n, log := start(t)
+	w, stop := n.Worker(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "first")
+		switch r.URL.Path {
+		case "/late":
+			w.(http.Flusher).Flush()
+			fallthrough
+		case "/early":
+			runtime.Goexit()
+		}
+	}), nil)
+	client := n.Publisher(nil)
+	got := send(t, client, "POST", "/early")
+	got.wantCode(t, relay.CodeHandlerFailed)
+	log.Wait(t, "the handler panicked", got.err.(*relay.Error).RequestID, "panic=runtime.Goexit")
+	if late := send(t, client, "POST", "/late"); late.err == nil || late.StatusCode != 200 {
+		t.Errorf("%s", late)
+	}
+	send(t, client, "POST", "/").want(t, 200, "first")
+	stop() // which waits for requests under way
+	if s := w.Stats(); s.InFlight != 0 {
+		t.Errorf("%d requests are under way for ever", s.InFlight)
+	}
+	log.Wait(t, "msg=request", got.err.(*relay.Error).RequestID, "code=handler_failed")
 }
 
 // Redirects are the caller's business: the worker does not follow them, least of all with the token.
