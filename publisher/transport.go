@@ -105,8 +105,9 @@ func (t *Transport) Run(ctx context.Context) error {
 	if err := t.subscribe(nc); err != nil {
 		return err
 	}
-	t.nc = nc
-	close(t.ready)
+	if err := t.begin(nc); err != nil {
+		return err
+	}
 	t.log.Info("publisher started", "app", t.cfg.App, "identity", t.grants.identity.Load().Kid(), "services", t.Services())
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -139,6 +140,13 @@ func (t *Transport) subscribe(nc *nats.Conn) error {
 		return err
 	}
 	return t.watch(nc)
+}
+
+// begin lets requests go out.
+func (t *Transport) begin(nc *nats.Conn) error {
+	t.nc = nc
+	close(t.ready)
+	return t.watch(nc) // again: trust that came since the first time has left it to Run
 }
 
 // watch listens to the announcements of every service that it does not listen to yet.

@@ -1,0 +1,47 @@
+package publisher
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// Trust that is replaced while Run begins is not lost: the workers of a service that it adds are listened to.
+func TestTrustComesWhileRunBegins(t *testing.T) {
+	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the NATS server does not start")
+	}
+	id := relay.NewIdentity()
+	cfg := Config{
+		App: "ui", Identity: relay.NewIdentity(), Trust: trustOf(t, map[string]relay.Identity{"middleware": id}),
+		NATS: relay.ConnectConfig{URL: srv.ClientURL()},
+	}
+	transport, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := relay.ConnectOnce(cfg.NATS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if err := transport.subscribe(nc); err != nil {
+		t.Fatal(err)
+	}
+	transport.SetTrust(trustOf(t, map[string]relay.Identity{"middleware": id, "billing": id}))
+	if err := transport.begin(nc); err != nil {
+		t.Fatal(err)
+	}
+	if !transport.watched["billing"] {
+		t.Error("nobody listens to the workers of the service that was added")
+	}
+}
