@@ -109,3 +109,9 @@ e2e: PLATFORM := $(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)
 e2e: wheels ## the real Streamlit and FastAPI apps in real browsers (installs what it needs; Python and a package index)
 	@mkdir -p .cache/e2e
 	OBO_E2E_DIR=$(CURDIR)/.cache/e2e OBO_WHEELS=$(CURDIR)/$(BIN)/dist $(GO) test ./deploy/apps -count=1 -run TestE2E -v
+
+.PHONY: browser
+browser: ## a page in a real Chromium attacks a real sidecar (as root, apt-get installs Chromium where it is missing)
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+	  { echo "make browser: there is no chromium here, and installing it needs root and apt-get"; exit 1; }
+	OBO_CHROMIUM="$$(command -v chromium)" $(GO) test ./deploy/browser -count=1 -v
