@@ -24,6 +24,7 @@ type grants struct {
 	identity atomic.Pointer[relay.Identity]
 	now      func() time.Time
 	tagKey   [32]byte
+	purged   time.Time                    // when all tokens were last dropped; forget's own
 	tokens   *lru.Cache[tag, relay.Token] // read once: a person's requests come with the same token for an hour
 	cache    *lru.Cache[grantKey, *grantEntry]
 	sealed   atomic.Uint64 // grants made
@@ -55,7 +56,7 @@ func newGrants(c Config) (*grants, error) {
 		return nil, err
 	}
 	cache, err := lru.New[grantKey, *grantEntry](c.GrantCache)
-	g := &grants{app: c.App, now: c.Now, tokens: tokens, cache: cache}
+	g := &grants{app: c.App, now: c.Now, tokens: tokens, cache: cache, purged: c.Now()}
 	g.identity.Store(&c.Identity)
 	_, _ = rand.Read(g.tagKey[:]) // never fails (Go 1.24)
 	return g, err
@@ -79,6 +80,35 @@ func (g *grants) token(raw string) (relay.Token, tag, error) {
 		g.tokens.Add(t, token)
 	}
 	return token, t, err
+}
+
+// forgetEvery is how often grants and tokens are dropped that have run out.
+const forgetEvery = 10 * time.Second
+
+// forget drops grants and tokens that have run out, and now and then every token: whose person is still there is read again.
+func (g *grants) forget() {
+	now := g.now()
+	for _, key := range g.cache.Keys() {
+		if entry, ok := g.cache.Peek(key); ok && entry.over(now) {
+			g.cache.Remove(key)
+		}
+	}
+	if now.Sub(g.purged) > relay.MaxGrantLife {
+		g.purged = now
+		g.tokens.Purge()
+	}
+	for _, t := range g.tokens.Keys() {
+		if token, ok := g.tokens.Peek(t); ok && token.ExpiredAt(now) {
+			g.tokens.Remove(t)
+		}
+	}
+}
+
+// over reports whether there is no grant that could be used again.
+func (e *grantEntry) over(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.made != nil && !now.Before(e.made.Expiry)
 }
 
 func (g *grants) tag(raw string) tag {

@@ -215,3 +215,24 @@ func TestTags(t *testing.T) {
 		}
 	}
 }
+
+// Grants and tokens that have run out are dropped without being asked for; of the others the tokens are, now and then.
+func TestGrantsAndTokensAreForgotten(t *testing.T) {
+	g, d, w, clock := newTestGrants(t)
+	a := announced(t, d, w, clock)
+	short, long := testJWT("alice", clock.now().Add(time.Minute)), testJWT("bob", clock.now().Add(time.Hour))
+	mustGrant(t, g, short, a)
+	mustGrant(t, g, long, a)
+	want := func(when string, grants, tokens int) {
+		t.Helper()
+		if g.forget(); g.cache.Len() != grants || g.tokens.Len() != tokens {
+			t.Errorf("%s: %d grants and %d tokens are kept", when, g.cache.Len(), g.tokens.Len())
+		}
+	}
+	clock.add(59 * time.Second)
+	want("before the first token ends", 2, 2)
+	clock.add(2 * time.Second)
+	want("after it", 1, 1)
+	clock.add(relay.MaxGrantLife)
+	want("after the other's grant", 0, 0)
+}

@@ -111,6 +111,8 @@ func (t *Transport) Run(ctx context.Context) error {
 	t.log.Info("publisher started", "app", t.cfg.App, "identity", t.grants.identity.Load().Kid(), "services", t.Services())
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	forget := time.NewTicker(forgetEvery)
+	defer forget.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -121,6 +123,8 @@ func (t *Transport) Run(ctx context.Context) error {
 			for _, a := range t.attempts() {
 				a.tick()
 			}
+		case <-forget.C:
+			t.grants.forget()
 		case <-up:
 			t.discover()
 			for _, a := range t.attempts() {

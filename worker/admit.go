@@ -53,6 +53,16 @@ func (a *admission) setTrust(t *relay.Trust) {
 	a.grants.Purge()
 }
 
+// forget drops grants that have run out: they hold tokens.
+func (a *admission) forget() {
+	now := a.now()
+	for _, hash := range a.grants.Keys() {
+		if g, ok := a.grants.Peek(hash); ok && now.Sub(g.Expiry) > relay.Leeway {
+			a.grants.Remove(hash)
+		}
+	}
+}
+
 // clockStep returns by how much the wall clock was stepped. If it was, keys and grants are destroyed, after which nothing
 // sealed before can be opened; what was burned stays burned, for the requests that are being admitted at this moment.
 func (a *admission) clockStep() (time.Duration, error) {

@@ -376,3 +376,20 @@ func TestClockStepsBack(t *testing.T) {
 		t.Errorf("another step of %v", step)
 	}
 }
+
+// A grant that has run out is dropped without being asked for: it holds a token.
+func TestGrantsAreForgottenWhenTheyRunOut(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	if _, err := s.admit(s.message(grant, compact, nil)); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.pass(relay.MaxGrantLife + relay.Leeway - 2*time.Second)
+	if s.admission.forget(); s.admission.grants.Len() != 1 {
+		t.Error("forgotten while it could be used")
+	}
+	s.clock.pass(4 * time.Second)
+	if s.admission.forget(); s.admission.grants.Len() != 0 {
+		t.Error("kept after it has run out")
+	}
+}

@@ -3,9 +3,9 @@ package worker
 import (
 	"bytes"
 	"errors"
-	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -114,18 +114,27 @@ func TestNewGrantsOfOneAppAreBounded(t *testing.T) {
 
 // Many requests under one new grant count once.
 func TestOneGrantCountsOnce(t *testing.T) {
-	s := newSealer(t, func(c *Config) { c.GrantRate = 0.2 }) // one at once
-	grant, compact := s.grant()
-	var wg sync.WaitGroup
-	for range 8 * runtime.GOMAXPROCS(0) {
-		m := s.message(grant, compact, nil)
-		wg.Go(func() {
-			if _, err := s.admit(m); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSealer(t, func(c *Config) { c.GrantRate = 0.2 }) // one at once
+		grant, compact := s.grant()
+		for range cap(s.quota.dear) {
+			s.quota.dear <- struct{}{}
+		}
+		var wg sync.WaitGroup
+		for range 8 {
+			m := s.message(grant, compact, nil)
+			wg.Go(func() {
+				if _, err := s.admit(m); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait() // none of them can have been opened
+		for range cap(s.quota.dear) {
+			<-s.quota.dear
+		}
+		wg.Wait()
+	})
 }
 
 // Frames that wait for admissions are bounded for an app, and what is admitted or refused waits no more.

@@ -46,6 +46,9 @@ const (
 	hardLeast  = 512
 )
 
+// forgetEvery is how often grants are dropped that have run out.
+const forgetEvery = 10 * time.Second
+
 // The phases of a worker's life.
 const (
 	phaseReady = iota
@@ -229,10 +232,14 @@ func (w *Worker) refuseUnsealed(quota *quota, subject, app string, id relay.ID, 
 func (w *Worker) keep(ctx context.Context, up <-chan struct{}) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	forget := time.NewTicker(forgetEvery)
+	defer forget.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-forget.C:
+			w.admission.forget()
 		case <-up:
 			w.announcer.soon()
 			for _, s := range w.exchanges.streams() {

@@ -237,7 +237,7 @@ func (s *stage) attack(name, page string, addresses int) {
 	if len(all) < 35*addresses || len(moves) < 30*addresses {
 		s.t.Errorf("%s: %d moves were made, %d came to the sidecar: the check would see little", name, len(all), len(moves))
 	}
-	s.t.Logf("%s: %d moves, %d requests at the sidecar, all refused", name, len(all), len(came))
+	s.t.Logf("%s: %d moves, %d requests at the sidecar", name, len(all), len(came))
 }
 
 // judge wants each request refused by the sidecar because a browser sent it.

@@ -163,6 +163,7 @@ func (p *process) run(outer context.Context, stdout io.Writer) error {
 			p.side.Watch(life, watchInterval, p.log, relay.Changes{Trust: p.transport.SetTrust, Identity: p.transport.SetIdentity})
 		})
 	}
+	background.Go(func() { child.Scrub(life) })
 	for i, r := range p.routes {
 		background.Go(func() { failed(servers[i].Serve(r.listener)) })
 		p.log.Info("serving", "service", r.service, "url", r.url())

@@ -174,6 +174,7 @@ func (p *process) run(ctx context.Context) error {
 	})
 	background.Go(func() { p.guard.watchPolicy(ctx, p.worker, p.policy, p.log) })
 	background.Go(func() { p.audit.reopen(ctx, p.log) })
+	background.Go(func() { child.Scrub(ctx) })
 	front := make(chan error, 1)
 	background.Go(func() {
 		defer stop() // without its front door the app cannot be reached
