@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -29,7 +30,10 @@ var crashes = map[string]func(){
 			}()
 		}
 	},
-	"stack": func() { overflow(1) },
+	"stack": func() {
+		debug.SetMaxStack(1 << 20)
+		overflow(1)
+	},
 }
 
 func overflow(n int) int { return overflow(n+1) + n }
@@ -54,6 +58,7 @@ func TestCrashed(t *testing.T) {
 	each(4, func(int) {
 		do(client, newRequest(t, "POST", "/", strings.NewReader("CANARY-body")))
 	})
+	relaytest.Recv(t, make(chan int), "the crash")
 }
 
 // hold keeps its arguments on the stack, where a trace shows them.
