@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -260,8 +261,8 @@ func (s *NATSSettings) connect(l *loader) (ConnectConfig, string) {
 	c := ConnectConfig{URL: s.NATS, CredsFile: s.CredsFile, Creds: s.Creds, TLSFirst: s.NATSTLSFirst}
 	prefix := s.SubjectPrefix
 	if l.kit != nil {
-		c.URL = firstOf(c.URL, l.kit.NATS)
-		prefix = firstOf(prefix, l.kit.SubjectPrefix)
+		c.URL = cmp.Or(c.URL, l.kit.NATS)
+		prefix = cmp.Or(prefix, l.kit.SubjectPrefix)
 	}
 	if brokerapp.Is(c.URL) {
 		c.Principal = brokerapp.Principal{Workspace: s.NATSWorkspace, ClientID: s.NATSClientID, Secret: s.NATSClientSecret}
@@ -281,13 +282,6 @@ func (s *NATSSettings) connect(l *loader) (ConnectConfig, string) {
 	c.NKeySeed = s.user(l)
 	s.tls(l, &c)
 	return c, prefix
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // user reads the seed of the NATS user. None at all is no fault: some servers want a certificate or a password instead.
@@ -344,7 +338,7 @@ func validCreds(creds []byte) bool {
 func (s *NATSSettings) tls(l *loader, c *ConnectConfig) {
 	c.CAFile, c.CA, c.CertFile, c.Cert, c.KeyFile, c.Key = s.NATSCAFile, s.NATSCA, s.NATSCertFile, s.NATSCert, s.NATSCertKeyFile, s.NATSCertKey
 	if ca, from := l.twin("nats-ca", c.CAFile, c.CA, os.ReadFile); from != "" && !x509.NewCertPool().AppendCertsFromPEM(ca) {
-		l.fault(from, "%s holds no certificate in PEM", firstOf(c.CAFile, "it"))
+		l.fault(from, "%s holds no certificate in PEM", cmp.Or(c.CAFile, "it"))
 	}
 	cert, certFrom := l.twin("nats-cert", c.CertFile, c.Cert, os.ReadFile)
 	key, keyFrom := l.twin("nats-cert-key", c.KeyFile, c.Key, ReadSecretFile)

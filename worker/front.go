@@ -37,7 +37,7 @@ func NewFront(w *Worker, app *url.URL, wrap ...func(http.RoundTripper) http.Roun
 	if err != nil {
 		return nil, err
 	}
-	if ip := net.ParseIP(app.Hostname()); app.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !relay.Loopback(app.Hostname()) {
 		return nil, fmt.Errorf("--front: the app at %s is not on loopback, so it could be reached past the policy: let it listen on 127.0.0.1, and name that with --forward", app.Host)
 	}
 	if w.cfg.Lookup == nil {

@@ -133,7 +133,7 @@ func (c Config) withDefaults() Config {
 		return c.withPaths()
 	}
 	host := "0.0.0.0"
-	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
+	if relay.Loopback(u.Hostname()) {
 		host = "127.0.0.1"
 	}
 	switch u.Scheme {

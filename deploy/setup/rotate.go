@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -77,18 +78,11 @@ func (p *plan) find(role relay.Role, name string) (*Side, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("setup: %s has no %s of the name %q", p.cfg.Dir, firstOf(string(role), "app or service"), name)
+		return nil, fmt.Errorf("setup: %s has no %s of the name %q", p.cfg.Dir, cmp.Or(string(role), "app or service"), name)
 	case 1:
 		return found[0], nil
 	}
 	return nil, fmt.Errorf("setup: %s is both an app and a service: say which with --role", name)
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // Rotate makes one step for a key of an app or service. A step that broke off is completed by making it again.

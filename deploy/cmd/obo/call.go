@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func (c *callCommand) Run(t *terminal) error {
 		return err
 	}
 	transport, err := publisher.New(publisher.Config{
-		App: firstOf(c.App, side.Name), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
+		App: cmp.Or(c.App, side.Name), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
 		Timeout: c.Timeout, OpaqueTokens: c.OpaqueTokens, Hints: side.Hints,
 		Log: slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
@@ -55,13 +56,6 @@ func (c *callCommand) Run(t *terminal) error {
 	return errors.Join(err, <-ended)
 }
 
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 // request is what to send, or all faults at once.
 func (c *callCommand) request(t *terminal) (*http.Request, error) {
 	body, bodyFault := c.body()
@@ -70,7 +64,7 @@ func (c *callCommand) request(t *terminal) (*http.Request, error) {
 	if err := errors.Join(c.target(), bodyFault, headerFault, tokenFault); err != nil {
 		return nil, err
 	}
-	method := firstOf(c.Method, http.MethodGet)
+	method := cmp.Or(c.Method, http.MethodGet)
 	if c.Method == "" && c.Data != "" {
 		method = http.MethodPost
 	}

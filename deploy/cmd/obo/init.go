@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ func (c *initCommand) Run(t *terminal) error {
 		return errors.New("--apply is for --databricks")
 	}
 	if _, err := setup.Read(c.Dir); err != nil && c.Databricks { // a new one
-		c.NATS = firstOf(c.NATS, brokerApp)
+		c.NATS = cmp.Or(c.NATS, brokerApp)
 	}
 	cfg := setup.Config{
 		Dir: c.Dir, Services: c.Service, NATSURL: c.NATS, Listen: c.Listen, WebSocket: c.Websocket,

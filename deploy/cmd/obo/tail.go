@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"time"
@@ -79,11 +80,11 @@ func (c *tailCommand) fromDir() error {
 	}
 	if c.NATS == "" {
 		c.NATS, c.NATSTLSFirst = d.CLIURL(), d.TLSCertFile != ""
-		c.NATSCAFile = firstOf(c.NATSCAFile, d.CAFile)
+		c.NATSCAFile = cmp.Or(c.NATSCAFile, d.CAFile)
 	}
 	if c.NKeyFile+c.NKey+c.CredsFile+c.Creds == "" {
 		c.NKeyFile = d.InspectorSeed()
 	}
-	c.SubjectPrefix = firstOf(c.SubjectPrefix, d.SubjectPrefix)
+	c.SubjectPrefix = cmp.Or(c.SubjectPrefix, d.SubjectPrefix)
 	return nil
 }

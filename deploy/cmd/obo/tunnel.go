@@ -26,8 +26,7 @@ type tunnelCommand struct {
 
 // Run serves until the context ends.
 func (c *tunnelCommand) Run(t *terminal) error {
-	host, _, err := net.SplitHostPort(c.Listen)
-	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if host, _, err := net.SplitHostPort(c.Listen); err != nil || !relay.Loopback(host) {
 		return fmt.Errorf("--listen %q: want a loopback address, for example 127.0.0.1:4222: whoever reaches it goes in with your token", c.Listen)
 	}
 	door, err := c.door(t.ctx)
