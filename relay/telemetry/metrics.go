@@ -99,12 +99,16 @@ func (o *Observed) NATS(stats func() relay.ConnStats) {
 	})
 }
 
-// Register begins; before calls refresh, once for each time that somebody asks.
+// Register begins. refresh is called once each time that somebody asks, and what it has fetched is read before it is called
+// again: OTLP and Prometheus ask at the same time.
 func (o *Observed) Register(refresh func()) error {
 	if err := errors.Join(o.faults...); err != nil {
 		return err
 	}
+	var one sync.Mutex
 	_, err := o.meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
+		one.Lock()
+		defer one.Unlock()
 		refresh()
 		for _, read := range o.read {
 			read(to)
