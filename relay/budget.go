@@ -17,7 +17,7 @@ const ConnectionBudget = 32 << 20
 
 const (
 	largeBuffer = 1 + saltSize + frameHeader + MaxFrame + frameTag // holds any frame but one behind a grant
-	largeLeast  = 8 << 10                                          // a smaller one is made anew: that costs little
+	largeLeast  = largeBuffer / 2                                  // a smaller one is made anew: it may be kept for long, and must not keep much more than it holds
 )
 
 // NewBudget returns a budget of n bytes.

@@ -309,14 +309,14 @@ func (o *sender) await(ctx context.Context) (int64, error) {
 	}
 }
 
-// Unacknowledged reports the bytes of frames that the peer has not acknowledged; 0 means that nothing need be kept.
+// Unacknowledged reports the memory of frames that the peer has not acknowledged; 0 means that nothing need be kept.
 func (s *Stream) Unacknowledged() int {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	s.out.trim()
 	n := 0
 	for _, f := range s.out.kept {
-		n += len(f.payload)
+		n += cap(f.payload)
 	}
 	return n
 }
