@@ -7,7 +7,7 @@ VERSION   ?= 0.1.0
 LDFLAGS   := -s -w -X github.com/obo-relay/obo-relay/relay.version=v$(VERSION)
 RELEASE   := -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL      := $(GO) tool -modfile=deploy/tools/go.mod
-COMMANDS  := ./publisher/cmd/obo-publisher ./worker/cmd/obo-worker ./deploy/cmd/obo-broker ./deploy/cmd/obo
+COMMANDS  := ./publisher/cmd/obo-publisher ./worker/cmd/obo-worker ./deploy/cmd/obo-broker ./deploy/cmd/obo-doctor ./deploy/cmd/obo
 FUZZTIME  ?= 20s
 FUZZED    := relay publisher worker
 BENCHTIME ?= 9x

@@ -47,7 +47,7 @@ func (d *doctor) userAuthorization() bool {
 		return true
 	}
 	d.warn("user authorization", "no access token: none in "+d.cfg.TokenFrom,
-		"Pipe in the X-Forwarded-Access-Token of a request, or let obo doctor --serve auto be the app's command and open the app. If requests have none, switch on user authorization for the app, add a scope, and start it again; where that says \"user token passthrough not enabled\", a workspace admin enables On-Behalf-Of User Authorization for Databricks Apps under Previews. On a laptop: databricks auth token")
+		"Pipe in the X-Forwarded-Access-Token of a request, or let obo-doctor --serve auto be the app's command and open the app. If requests have none, switch on user authorization for the app, add a scope, and start it again; where that says \"user token passthrough not enabled\", a workspace admin enables On-Behalf-Of User Authorization for Databricks Apps under Previews. On a laptop: databricks auth token")
 	d.skip("token", "there is none")
 	return false
 }

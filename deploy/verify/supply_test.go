@@ -23,7 +23,7 @@ import (
 var update = flag.Bool("update", false, "write deploy/verify/deps anew")
 
 // commands are what is released.
-var commands = []string{"publisher/cmd/obo-publisher", "worker/cmd/obo-worker", "deploy/cmd/obo-broker", "deploy/cmd/obo"}
+var commands = []string{"publisher/cmd/obo-publisher", "worker/cmd/obo-worker", "deploy/cmd/obo-broker", "deploy/cmd/obo-doctor", "deploy/cmd/obo"}
 
 // linked are the modules of each command, read once.
 var linked = sync.OnceValues(func() (map[string][]supply.Module, error) {

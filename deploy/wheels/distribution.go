@@ -30,6 +30,10 @@ var distributions = []distribution{
 		name: "obo-relay-broker", command: "./deploy/cmd/obo-broker",
 		summary: "obo-broker: the relay's NATS server",
 	},
+	{
+		name: "obo-relay-doctor", command: "./deploy/cmd/obo-doctor",
+		summary: "obo-doctor: looks at everything that a request over the relay needs, and says what to mend",
+	},
 }
 
 // escaped is the name in file names (PyPA, binary distribution format).

@@ -38,16 +38,16 @@ func TestInstall(t *testing.T) {
 		return
 	}
 	v := environment{t, filepath.Join(venv, "bin"), vendor}
-	v.install("obo-relay-publisher==1.2.3", "obo-relay-worker==1.2.3", "obo-relay-broker==1.2.3")
-	for _, command := range []string{"obo-publisher", "obo-worker", "obo-broker"} {
+	v.install("obo-relay-publisher==1.2.3", "obo-relay-worker==1.2.3", "obo-relay-broker==1.2.3", "obo-relay-doctor==1.2.3")
+	for _, command := range []string{"obo-publisher", "obo-worker", "obo-broker", "obo-doctor"} {
 		if help := v.run(command, "--help"); !strings.Contains(help, "Usage: "+command) {
 			t.Errorf("%s --help:\n%s", command, help)
 		}
 	}
 	v.run("python", "-c", "import obo_relay; print(obo_relay.headers)")
 	v.run("python", "-m", "pip", "check")
-	v.run("python", "-m", "pip", "uninstall", "--yes", "obo-relay-publisher", "obo-relay-worker", "obo-relay-broker")
-	for _, name := range []string{"bin/obo-publisher", "bin/obo-worker", "bin/obo-broker", "lib/*/site-packages/obo_relay*"} {
+	v.run("python", "-m", "pip", "uninstall", "--yes", "obo-relay-publisher", "obo-relay-worker", "obo-relay-broker", "obo-relay-doctor")
+	for _, name := range []string{"bin/obo-publisher", "bin/obo-worker", "bin/obo-broker", "bin/obo-doctor", "lib/*/site-packages/obo_relay*"} {
 		if left, err := filepath.Glob(filepath.Join(venv, name)); len(left) > 0 {
 			t.Errorf("left after uninstalling: %v %v", left, err)
 		}

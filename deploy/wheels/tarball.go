@@ -10,7 +10,7 @@ import (
 )
 
 // commands are all of the relay's, the operator's too.
-var commands = []string{"./publisher/cmd/obo-publisher", "./worker/cmd/obo-worker", "./deploy/cmd/obo-broker", "./deploy/cmd/obo"}
+var commands = []string{"./publisher/cmd/obo-publisher", "./worker/cmd/obo-worker", "./deploy/cmd/obo-broker", "./deploy/cmd/obo-doctor", "./deploy/cmd/obo"}
 
 func (p packer) packTarball(ctx context.Context, target platform, license []byte) error {
 	base := fmt.Sprintf("obo-relay-%s-%s-%s", p.Version, target.os, target.arch)
