@@ -108,7 +108,7 @@ python: ## the Python module: types, and tests with the real frameworks (needs P
 e2e: PLATFORM := $(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)
 e2e: wheels ## the real Streamlit and FastAPI apps in real browsers (installs what it needs; Python and a package index)
 	@mkdir -p .cache/e2e
-	OBO_E2E_DIR=$(CURDIR)/.cache/e2e OBO_WHEELS=$(CURDIR)/$(BIN)/dist $(GO) test ./deploy/apps -count=1 -run TestE2E -v
+	OBO_E2E_DIR=$(CURDIR)/.cache/e2e OBO_WHEELS=$(CURDIR)/$(BIN)/dist $(GO) test -vet=off ./deploy/apps -count=1 -run TestE2E -v
 
 .PHONY: browser
 browser: ## a page in a real Chromium attacks a real sidecar (as root, apt-get installs Chromium where it is missing)
