@@ -2,6 +2,7 @@ package brokerapp
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -59,6 +60,12 @@ func TestPrincipalCannotBePrinted(t *testing.T) {
 				t.Errorf("%s prints %s", verb, text)
 			}
 		}
+	}
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "value", p, "pointer", &p)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("m", "value", p, "pointer", &p)
+	if strings.Contains(log.String(), secret) {
+		t.Errorf("slog prints %s", &log)
 	}
 	err := Principal{}.Validate()
 	for _, want := range []string{"the workspace's address is missing", "DATABRICKS_CLIENT_SECRET", "obo tunnel"} {

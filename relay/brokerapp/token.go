@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ type TokenSource interface {
 	Forget()
 }
 
-// Principal is a service principal, as the platform gives each app one. It holds a secret: fmt does not print it.
+// Principal is a service principal, as the platform gives each app one. It holds a secret: neither fmt nor slog prints it.
 type Principal struct {
 	Workspace string // address, perhaps without https://
 	ClientID  string
@@ -30,6 +31,9 @@ type Principal struct {
 func (p Principal) Format(s fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(s, "[service principal %s]", p.ClientID)
 }
+
+// LogValue hides the secret from slog.
+func (p Principal) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(p)) }
 
 // Validate reports all faults at once.
 func (p Principal) Validate() error {

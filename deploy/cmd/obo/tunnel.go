@@ -75,10 +75,12 @@ type tunnel struct {
 	stderr io.Writer
 }
 
-// serve returns when the context ends and the connections are closed.
+// serve returns when the context ends or no more connections can be accepted, and those there are are closed.
 func (t tunnel) serve(ctx context.Context, listener net.Listener) error {
 	var all sync.WaitGroup
 	defer all.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // Accept then returns
 	defer stop()
 	for {

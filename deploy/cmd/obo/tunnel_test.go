@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,5 +126,36 @@ func TestTunnelFaults(t *testing.T) {
 	var stderr strings.Builder
 	if code := run(t.Context(), []string{"tunnel"}, nil, io.Discard, &stderr); code != 1 || !strings.Contains(stderr.String(), "Databricks CLI is not on PATH") {
 		t.Errorf("%d %s", code, &stderr)
+	}
+}
+
+// brokenListener accepts one connection.
+type brokenListener struct {
+	net.Listener
+	conn net.Conn
+}
+
+func (l *brokenListener) Accept() (net.Conn, error) {
+	if conn := l.conn; conn != nil {
+		l.conn = nil
+		return conn, nil
+	}
+	return nil, errors.New("too many open files")
+}
+
+// When it can take no more connections the tunnel ends, and says so, although one is open.
+func TestTunnelCannotAccept(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	relaytest.Must(t, err)
+	defer silent.Close()
+	door, err := brokerapp.New(brokerapp.Config{Address: "http://" + silent.Addr().String(), Tokens: fixedToken("t")})
+	relaytest.Must(t, err)
+	here, there := net.Pipe()
+	defer there.Close()
+	var stderr strings.Builder
+	begin := time.Now()
+	err = tunnel{door, &stderr}.serve(t.Context(), &brokenListener{silent, here})
+	if err == nil || err.Error() != "too many open files" || stderr.Len() > 0 || time.Since(begin) > 20*time.Second {
+		t.Errorf("%v after %v, and %q", err, time.Since(begin), &stderr)
 	}
 }
