@@ -64,7 +64,7 @@ func (b *Broker) newAppServer(listener net.Listener) *appServer {
 			http.Error(w, "the NATS server does not answer", http.StatusBadGateway)
 		},
 	}
-	rest := http.Handler(http.HandlerFunc(b.page))
+	rest, status := bodyless(b.page), bodyless(b.status)
 	if b.cfg.App.Behind != nil {
 		rest = b.behind(errorLog)
 	}
@@ -72,15 +72,28 @@ func (b *Broker) newAppServer(listener net.Listener) *appServer {
 		switch {
 		case r.URL.Path != brokerapp.Path:
 			rest.ServeHTTP(w, r)
-		case httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], "websocket"):
+		case r.ContentLength == 0 && httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], "websocket"):
 			nats.ServeHTTP(w, r)
 		default:
-			b.status(w, r)
+			status.ServeHTTP(w, r)
 		}
 	}
 	return &appServer{listener, &http.Server{
-		Handler: http.HandlerFunc(handler), ReadHeaderTimeout: 10 * time.Second, ErrorLog: errorLog,
+		Handler: http.HandlerFunc(handler), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: errorLog,
 	}}
+}
+
+// bodyTime is for a body that nobody reads.
+const bodyTime = time.Second
+
+// bodyless is a handler that reads no body. net/http reads what is left of one before it answers, and would wait for ever.
+func bodyless(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // the connection's own; it is one over TCP
+		}
+		next(w, r)
+	})
 }
 
 // toNATS passes on what belongs to the upgrade, and neither token nor cookie.

@@ -168,6 +168,28 @@ func TestAppRefuses(t *testing.T) {
 }
 
 // Tokens and cookies of the platform's are not nats-server's to see: it can be told to log, and takes cookies for passwords.
+// A body that never comes keeps nobody: what has none to read answers at once and hangs up.
+func TestAppDoesNotWaitForABody(t *testing.T) {
+	t.Parallel()
+	_, base, _ := runApp(t, App{})
+	for _, head := range []string{"POST /api/nats", "GET /api/nats", "POST /", "POST /none", "GET /api/nats HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX:"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, head+" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Errorf("%q: the connection stays open: %v", head, err)
+		}
+	}
+}
+
 func TestUpgradeCarriesNoSecret(t *testing.T) {
 	t.Parallel()
 	b, _, _ := runApp(t, App{})
