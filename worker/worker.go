@@ -116,7 +116,8 @@ func (w *Worker) state() relay.State {
 func (w *Worker) refusing() bool { return w.phase.Load() == phaseRefusing }
 
 // Run connects, announces and serves until ctx ends; then it drains: it says so, goes on serving until no new request has
-// come for DrainQuiet, refuses what comes later, waits for what is under way, and leaves. It returns nil after a drain. Run may be called once.
+// come for DrainQuiet, refuses what comes later, waits for what is under way, and leaves. It returns nil after a drain. Run may
+// be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	up := make(chan struct{}, 1)
 	nats := w.cfg.NATS
