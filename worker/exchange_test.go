@@ -94,7 +94,7 @@ func TestExchangesKeepWithinBounds(t *testing.T) {
 		t.Error("not the oldest went")
 	}
 	small := len(e.finished)
-	if small*(60<<10) < maxKept*9/10 {
+	if small*(60<<10+keptOverhead) < maxKept*9/10 {
 		t.Errorf("only %d are kept", small)
 	}
 	e.sweep(keepFinished)

@@ -7,15 +7,13 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // patience is how long a door waits for what must happen.
 const patience = 20 * time.Second
-
-// readBuffer keeps the system from taking in megabytes for a door that reads nothing: the server is to notice.
-const readBuffer = 128 << 10
 
 // Door is where one end enters the broker. Give its URL to that end alone.
 type Door struct {
@@ -25,6 +23,7 @@ type Door struct {
 	target string
 	wg     sync.WaitGroup
 
+	narrow    atomic.Bool
 	scripting sync.Mutex // one move at a time
 	script    Move
 
@@ -72,6 +71,12 @@ func (d *Door) Record() *Door {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.recorded = true
+	return d
+}
+
+// Narrow has the system take in little for connections that are made from now on: a server notices soon that nothing is read.
+func (d *Door) Narrow() *Door {
+	d.narrow.Store(true)
 	return d
 }
 
@@ -163,12 +168,15 @@ func (d *Door) link() *link {
 }
 
 func (d *Door) serve(end net.Conn) {
-	server, err := net.Dial("tcp", d.target)
+	dialer := net.Dialer{}
+	if d.narrow.Load() {
+		dialer.Control = smallReadBuffer
+	}
+	server, err := dialer.Dial("tcp", d.target)
 	if err != nil {
 		_ = end.Close()
 		return
 	}
-	_ = server.(*net.TCPConn).SetReadBuffer(readBuffer)
 	l := newLink(d, end, server)
 	if !d.add(l) {
 		l.close()

@@ -143,7 +143,7 @@ func (f *Flood) Requests(to *relay.Announcement, path string) func() *nats.Msg {
 		m := &nats.Msg{Subject: head.Subject, Reply: head.Reply}
 		s := relay.NewStream(context.Background(), relay.StreamConfig{
 			Role: relay.RoleApp, ID: id, Grant: grant, Limit: relay.MaxFrame, Budget: relay.NewBudget(0), Now: time.Now,
-			Publish: func(b []byte, _ relay.FrameType, _ int) error { m.Data = b; return nil },
+			Publish: func(b []byte, _ relay.FrameType, _ int) error { m.Data = append([]byte(nil), b...); return nil },
 		})
 		defer s.Close()
 		s.SetGrant([]byte(compact))
