@@ -54,6 +54,8 @@ func TestIdentityHeadersApply(t *testing.T) {
 		"white space at the ends": {table: all, user: &User{ID: "7 ", UserName: " a", DisplayName: " A "}, want: map[string]string{"X-D": "A"}, unfit: []string{"X-I", "X-N", "X-W"}},
 		"a list":                  {table: IdentityHeaders{"X-E": "email"}, user: &User{Emails: []string{"a@x.org,ceo@x.org"}}, unfit: []string{"X-E"}},
 		"a mailbox":               {table: IdentityHeaders{"X-E": "email"}, user: &User{Emails: []string{"ceo@x.org <a@x.org>"}}, unfit: []string{"X-E"}},
+		"a list with a name":      {table: IdentityHeaders{"X-E": "email"}, user: &User{Emails: []string{"ceo,a@x.org"}}, unfit: []string{"X-E"}},
+		"a mailbox with a name":   {table: IdentityHeaders{"X-E": "email"}, user: &User{Emails: []string{"ceo <a@x.org>"}}, unfit: []string{"X-E"}},
 		"two at signs":            {table: IdentityHeaders{"X-E": "email"}, user: &User{Emails: []string{"ceo@x.org@evil.example"}}, unfit: []string{"X-E"}},
 		"too long":                {table: IdentityHeaders{"X-N": "user_name"}, user: &User{UserName: strings.Repeat("a", 1025)}, unfit: []string{"X-N"}},
 	}

@@ -168,7 +168,8 @@ func TestGateChecksTokens(t *testing.T) {
 func TestStripSteering(t *testing.T) {
 	h := http.Header{
 		"Script_name": {"/public"}, "SCRIPT_NAME": {"/public"}, "Script-Name": {"/public"}, "PATH_INFO": {"/admin"}, "path-info": {"/admin"},
-		"X-Original-Url": {"/admin"}, "x_original_url": {"/admin"}, "X-Rewrite-Url": {"/admin"}, "X-Script-Name": {"/x"}, "X-Original-Method": {"DELETE"}, "Accept": {"*/*"},
+		"X-Original-Url": {"/admin"}, "x_original_url": {"/admin"}, "X-Rewrite-Url": {"/admin"}, "X-Script-Name": {"/x"}, "X-Original-Method": {"DELETE"},
+		"X-Http-Method-Override": {"DELETE"}, "x_http_method": {"DELETE"}, "X-Method-Override": {"DELETE"}, "Accept": {"*/*"},
 	}
 	relay.StripRequest(h)
 	if len(h) != 1 || h.Get("Accept") == "" {

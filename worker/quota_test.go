@@ -181,35 +181,38 @@ func TestFramesThatWaitAreBounded(t *testing.T) {
 // A flood's requests are opened a few at a time, whatever their number, and those of another app meanwhile. What is refused
 // gives its turn back.
 func TestRequestsOfOneAppAreOpenedAFewAtATime(t *testing.T) {
-	s := newSealer(t, nil)
-	grant, compact := s.grant()
-	few := cap(s.quota.opening)
-	for range few {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSealer(t, nil)
+		grant, compact := s.grant()
+		few := cap(s.quota.opening)
+		for range few {
+			m := s.message(grant, compact, nil)
+			if _, err := s.admission.admit(s.quota, m, s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waiting := make(chan *relay.Error, 1)
 		m := s.message(grant, compact, nil)
-		if _, err := s.admission.admit(s.quota, m, s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply)); err != nil {
-			t.Fatal(err)
+		go func() {
+			_, err := s.admit(m)
+			waiting <- err
+		}()
+		other := newQuotas(1, 1, trustOfApps("other")).of("other")
+		for range 3 * few {
+			m := s.message(grant, compact, func(h *relay.RequestHead) { h.Subject += "-not" })
+			if _, err := s.admission.admit(other, m, s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply)); err == nil {
+				t.Error("admitted on another subject")
+			}
 		}
-	}
-	waiting := make(chan *relay.Error, 1)
-	m := s.message(grant, compact, nil)
-	go func() {
-		_, err := s.admit(m)
-		waiting <- err
-	}()
-	other := newQuotas(1, 1, trustOfApps("other")).of("other")
-	for range 3 * few {
-		m := s.message(grant, compact, func(h *relay.RequestHead) { h.Subject += "-not" })
-		if _, err := s.admission.admit(other, m, s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply)); err == nil {
-			t.Error("admitted on another subject")
+		synctest.Wait()
+		select {
+		case err := <-waiting:
+			t.Errorf("one more was opened: %v", err)
+		default:
 		}
-	}
-	select {
-	case err := <-waiting:
-		t.Errorf("one more was opened: %v", err)
-	default:
-	}
-	s.quota.end()
-	if err := <-waiting; err != nil {
-		t.Error(err)
-	}
+		s.quota.end()
+		if err := <-waiting; err != nil {
+			t.Error(err)
+		}
+	})
 }
