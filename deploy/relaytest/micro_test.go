@@ -24,7 +24,7 @@ func TestMicroAnswersTheInspectorOnly(t *testing.T) {
 		}
 	}
 	inspect.stats(w.Instance()) // is answered after all of them
-	root.Flush()
+	root.Wait("_INBOX.inspector.", 1)
 	for _, m := range root.All() {
 		if m.Subject == "_INBOX.inspector" || m.Subject == "_INBOX.other.x" || m.Subject == "_INBOX.inspectors.x" || m.Subject == "obo.v1.rep.ui.a.b" || m.Subject == "$JS.API.STREAM.PURGE.S" {
 			t.Errorf("an answer on %s", m.Subject)
