@@ -13,7 +13,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"maps"
-	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,7 +55,9 @@ func publicKey(t *testing.T, k relay.JWK) *ecdsa.PublicKey {
 	relaytest.Must(t, err)
 	y, err := base64.RawURLEncoding.DecodeString(k.Y)
 	relaytest.Must(t, err)
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
+	relaytest.Must(t, err)
+	return key
 }
 
 func privateKey(t *testing.T, id relay.Identity) ed25519.PrivateKey {
