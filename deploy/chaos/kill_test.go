@@ -44,7 +44,7 @@ func testKills(t *testing.T, brokers int) {
 	defer upstream.Close()
 	c := newCast(t, upstream.URL, brokers)
 	load := &load{cast: c, count: count, stop: make(chan struct{}), told: map[string]int{}}
-	subscriptions := c.subscriptions(t)
+	subscriptions := c.settled(t)
 	load.run(t)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -58,7 +58,12 @@ func testKills(t *testing.T, brokers int) {
 	close(load.stop)
 	load.wait.Wait()
 	took := time.Since(start)
-	eventually(t, 15*time.Second, "the same subscriptions as at the start", func() bool { return c.subscriptions(t) == subscriptions })
+	for end := time.Now().Add(30 * time.Second); c.settled(t) != subscriptions; {
+		if time.Now().After(end) {
+			t.Errorf("subscriptions: %s; at the start %s", c.settled(t), subscriptions)
+			break
+		}
+	}
 	c.drain(t)
 	load.judge(t)
 	t.Logf("%d kills in %v; %d calls were told: %s", kills, took.Round(time.Millisecond), len(load.calls), load.summary())
@@ -299,6 +304,21 @@ func (c *cast) subscriptions(t *testing.T) string {
 	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
+}
+
+// settled is what subscriptions says when it has said the same for a second.
+func (c *cast) settled(t *testing.T) string {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	said := c.subscriptions(t)
+	for same := 0; same < 20; same++ {
+		<-tick.C
+		if now := c.subscriptions(t); now != said {
+			said, same = now, 0
+		}
+	}
+	return said
 }
 
 // drain ends all processes as a platform does, and wants exit status 0.
