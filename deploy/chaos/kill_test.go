@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/obo-relay/obo-relay/deploy/local"
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/deploy/setup"
 	"github.com/obo-relay/obo-relay/relay"
@@ -205,13 +206,12 @@ func build(t *testing.T) string {
 
 func freePorts(t *testing.T, n int) (ports []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(ports) < n {
+		port, err := local.FreePort()
 		relaytest.Must(t, err)
-		defer l.Close()
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		relaytest.Must(t, err)
-		ports = append(ports, port)
+		if p := strconv.Itoa(port); !slices.Contains(ports, p) {
+			ports = append(ports, p)
+		}
 	}
 	return ports
 }

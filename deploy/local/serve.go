@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -58,14 +60,17 @@ func serveOn(listener net.Listener, h http.Handler, log *slog.Logger) (stop func
 	}
 }
 
-// FreePort is a port that nobody listens on at the moment.
-func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// FreePort is a port that nobody listens on at the moment: one under those that systems give to outgoing connections (from
+// 32768 on Linux, 49152 elsewhere), of which one could take it before it is used.
+func FreePort() (port int, err error) {
+	for range 100 {
+		port = 16384 + rand.IntN(16384)
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, err
 }
 
 func parseBase(app string) (*url.URL, error) {
