@@ -47,9 +47,7 @@ type attempt struct {
 func (t *Transport) attempt(c *call, where candidate, body io.ReadCloser, release func()) (*http.Response, *failure) {
 	a, err := t.start(c, where, release)
 	if err != nil {
-		if body != nil {
-			_ = body.Close() // nothing was sent
-		}
+		c.stream = body // nothing of it was read: it is good for another attempt
 		return nil, &failure{err, relay.NotDelivered}
 	}
 	if body != nil {

@@ -33,6 +33,9 @@ func (t *Transport) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp, fault := t.try(c, release)
 	if fault != nil {
+		if c.stream != nil {
+			_ = c.stream.Close() // it may be one that GetBody made
+		}
 		release()
 		return nil, fault
 	}
@@ -59,6 +62,7 @@ func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) 
 		if !ok {
 			return nil, last.error
 		}
+		connected := t.nextConnect()
 		resp, f := t.attempt(c, where, body, release)
 		if f == nil {
 			return resp, nil
@@ -67,7 +71,9 @@ func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) 
 		if !f.elsewhere(c) {
 			break
 		}
-		if f.error.Code != relay.CodeNATSUnavailable { // that says nothing about the instance
+		if f.error.Code == relay.CodeNATSUnavailable { // that says nothing about the instance
+			t.awaitReconnect(c.ctx, connected)
+		} else {
 			tried[where.id] = true
 		}
 		t.log.Info("trying another worker", "request_id", f.error.RequestID, "service", c.service, "instance", where.id, "code", string(f.error.Code))

@@ -276,9 +276,7 @@ func (t *Transport) awaitConnection(ctx context.Context) *relay.Error {
 	var expired <-chan time.Time
 	ready := t.ready
 	for {
-		t.mu.Lock()
-		up := t.up
-		t.mu.Unlock()
+		up := t.nextConnect()
 		select {
 		case <-ready:
 			if t.nc.IsConnected() {
@@ -303,6 +301,26 @@ func (t *Transport) awaitConnection(ctx context.Context) *relay.Error {
 		case <-ctx.Done():
 			return canceled(ctx)
 		}
+	}
+}
+
+// nextConnect is closed at the next connect.
+func (t *Transport) nextConnect() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.up
+}
+
+// awaitReconnect waits for a connect after a message could not be published: nats.go notices a broken connection a moment
+// later than who writes to it, and until then says that it is connected.
+func (t *Transport) awaitReconnect(ctx context.Context, connected <-chan struct{}) {
+	timer := time.NewTimer(min(time.Second, t.cfg.ConnectWait))
+	defer timer.Stop()
+	select {
+	case <-connected:
+	case <-timer.C:
+	case <-t.stopped:
+	case <-ctx.Done():
 	}
 }
 

@@ -209,7 +209,7 @@ func (a *appStage) echo(ctx context.Context) {
 	defer response.Body.Close()
 	got, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK || !bytes.Equal(got, body) {
-		a.failed("%s, %v: %d bytes came back of %d: %.60q", response.Status, err, len(got), len(body), got)
+		a.failed("%s, %v: %d bytes came back of %d: %.400q", response.Status, err, len(got), len(body), got)
 	}
 }
 
