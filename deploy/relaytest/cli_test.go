@@ -118,7 +118,7 @@ func TestCLISub(t *testing.T) {
 			send(t, client, "POST", "/warm").want(t, 200, "CANARY-response")
 			cli := operator(t, n)
 			r := startCLI(t, cli, "Subscribing on obo.v1.>", args...)
-			for i := 0; !strings.Contains(r.out.String(), "Obo-Status: 200"); i++ { // until its subscription is there
+			for i := 0; !strings.Contains(r.out.String(), "Obo-Method: PROPFIND"); i++ { // until its subscription is there
 				send(t, client, "PROPFIND", "/groups/7?secret=CANARY-query").want(t, 200, "CANARY-response")
 				if i > 1000 {
 					t.Fatal(r.out.String())

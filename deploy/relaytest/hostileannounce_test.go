@@ -50,9 +50,9 @@ func TestOldAnnouncements(t *testing.T) {
 	send(t, client, "POST", "/first").want(t, 200, "answer to /first")
 	old := s.readyOnes(first)
 	first.stop()
-	first.door.Wait("the last word", 1, func(m *hostile.Message) bool {
+	s.app.Wait("the last word, at the publisher", 1, func(m *hostile.Message) bool {
 		said, err := s.Trust.VerifyAnnouncement(relaytest.Service, m.Data, time.Now())
-		return ofAnnouncements(m) && err == nil && said.State == relay.Gone
+		return m.Way == hostile.Down && ofAnnouncements(m) && err == nil && said.State == relay.Gone
 	})
 	sent := len(s.requestsSeen())
 	play := func() {
@@ -188,7 +188,8 @@ func TestAnnouncedKeyIsReplaced(t *testing.T) {
 	jws, err := a.Sign(s.ServiceID, key, time.Now())
 	relaytest.Must(t, err)
 	s.app.Script(hostile.When(ofAnnouncements, hostile.Drop))
-	s.app.Send(down(announceSubject, []byte(jws)))
+	s.app.Send(down(announceSubject, []byte(jws)), down(announceSubject, []byte("garbage")))
+	s.log.Wait(t, "an announcement was dropped") // the garbage, so the one before it has been taken in
 	s.refused(1, func() { send(t, client, "POST", "/second").wantCode(t, relay.CodeRefusedUnverified) }, w)
 	if n := s.ran.of("/second"); n != 0 {
 		t.Errorf("executed %d times", n)
