@@ -328,8 +328,9 @@ func (w *response) breakOff(e *relay.Error, started bool) error {
 	}
 	w.over = true
 	w.code = e.Code
-	e.RequestID = w.stream.ID().String()
-	problem := e.Problem()
+	named := *e // the handler may be reading it: it is its context's cause
+	named.RequestID = w.stream.ID().String()
+	problem := named.Problem()
 	if w.headSent {
 		problem.Outcome = relay.Unknown
 		end, err := relay.EncodeHead(&relay.End{Failure: problem})
