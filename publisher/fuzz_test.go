@@ -30,6 +30,8 @@ func FuzzSidecar(f *testing.F) {
 		"GET / HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: null\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: [::1]:1\r\nSec-Fetch-Site: cross-site\r\nX-Forwarded-Access-Token: $TOKEN\r\nContent-Length: 0\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: 0::1\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n", "GET / HTTP/1.1\r\nHost: [127.0.0.1]:1\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: [::1%25lo]\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n",
 		"GET http://evil.example/ HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n",
 		"GET /a/../b HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n", "GET /%2e%2e/b HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n",
 		"GET /{a}|%7c HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n", "GET //a HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Access-Token: $TOKEN\r\n\r\n",

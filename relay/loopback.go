@@ -9,13 +9,15 @@ import (
 // Loopback reports whether a host name or address, without a port, is this machine's own by itself, without asking DNS.
 func Loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Zone() == "" && ip.Unmap().IsLoopback()
 }
 
-// LoopbackHost is Loopback for a Host header or an address: a port and brackets are allowed.
+// LoopbackHost is Loopback for a Host header or an address: a port is allowed, and brackets stand around an IPv6 address and
+// nothing else (RFC 3986, section 3.2.2).
 func LoopbackHost(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		return Loopback(h)
+	name, _, err := net.SplitHostPort(host)
+	if err != nil { // no port
+		name, _, err = net.SplitHostPort(host + ":")
 	}
-	return Loopback(strings.Trim(host, "[]"))
+	return err == nil && strings.Contains(name, ":") == strings.HasPrefix(host, "[") && Loopback(name)
 }
