@@ -63,11 +63,11 @@ func sidecarRequest(host string, header http.Header) *http.Request {
 func TestSidecarHost(t *testing.T) {
 	h := newTestSidecar(t, func(c *SidecarConfig) { c.AllowHosts = []string{"ui.internal", "named.internal:8080"} })
 	for host, allowed := range map[string]bool{
-		"127.0.0.1": true, "127.0.0.1:8080": true, "127.5.6.7:1": true, "localhost": true, "LOCALHOST:80": true, "[::1]": true, "[::1]:80": true, "::1": true,
+		"127.0.0.1": true, "127.0.0.1:8080": true, "127.5.6.7:1": true, "localhost": true, "LOCALHOST:80": true, "[::1]": true, "[::1]:80": true,
 		"ui.internal": true, "ui.internal:99": true, "named.internal:8080": true,
 		"": false, "evil.example": false, "evil.example:80": false, "127.0.0.1.evil.example": false, "localhost.evil.example": false,
 		"named.internal:9": false, "0.0.0.0": false, "10.0.0.1": false, "169.254.169.254": false, "127.0.0.1@evil.example": false, "2130706433": false,
-		"localhost:80:80": false, "localhost.": false, "[::1].evil.example": false, "::ffff:10.0.0.1": false,
+		"localhost:80:80": false, "localhost.": false, "[::1].evil.example": false, "::ffff:10.0.0.1": false, "::1": false, "[127.0.0.1]": false,
 	} {
 		want := relay.CodeBrowserRefused
 		if allowed {
