@@ -17,6 +17,7 @@ type exchange struct {
 	run     *exchangeRun  // nil before and after the handler's time
 	pending [][]byte      // frames on ctl that overtook the admission
 	waiting int           // bytes in pending
+	missed  bool          // a frame did not fit there
 	refused bool
 }
 
@@ -42,7 +43,8 @@ func (x *exchange) deliver(b []byte) error {
 		return errNoSuchRequest
 	}
 	if len(x.pending) >= maxPendingFrames || x.waiting+len(b) > maxPendingBytes || !x.quota.mayWait(len(b)) {
-		return errPendingFull // the publisher sends it again when the worker's first credit shows the gap
+		x.missed = true
+		return errPendingFull
 	}
 	x.pending = append(x.pending, b)
 	x.waiting += len(b)
@@ -63,15 +65,20 @@ func (x *exchange) refuse() {
 	x.unwait()
 }
 
-// admit gives the exchange its stream and the frames that have been waiting for it.
+// admit gives the exchange its stream and the frames that have been waiting for it. Those that found no room are asked for
+// now: the publisher may have sent all that it may, so that no later frame shows the gap.
 func (x *exchange) admit(s *relay.Stream, run *exchangeRun) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	x.stream, x.run = s, run
 	for _, b := range x.pending {
 		_ = s.Deliver(b)
 	}
 	x.unwait()
+	missed := x.missed
+	x.mu.Unlock()
+	if missed {
+		s.Resend()
+	}
 }
 
 // interrupt breaks off a request that is under way.

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,6 +57,31 @@ func TestExchangePending(t *testing.T) {
 	}
 	if err := x.deliver([]byte("x")); !errors.Is(err, errPendingFull) {
 		t.Errorf("too large: %v", err)
+	}
+}
+
+// Frames that found no room before the admission are asked for at once, and not only when the keep-alive shows the gap: the
+// publisher may have used up its window, so that nothing else is to come.
+func TestExchangeAsksForWhatItMissed(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, _ := s.grant()
+	for _, missed := range []bool{false, true} {
+		x := newExchanges().start(exchangeKey{"ui", relay.NewID()}, newQuota())
+		for range maxPendingFrames {
+			must(t, x.deliver([]byte("frame")))
+		}
+		if missed && x.deliver([]byte("one more")) == nil {
+			t.Fatal("there was room")
+		}
+		var sent []relay.FrameType
+		stream := relay.NewStream(t.Context(), relay.StreamConfig{
+			Role: relay.RoleService, ID: x.key.id, Grant: grant, Limit: relay.MaxFrame, Budget: relay.NewBudget(1), Now: s.clock.now,
+			Publish: func(_ []byte, f relay.FrameType, _ int) error { sent = append(sent, f); return nil },
+		})
+		x.admit(stream, nil)
+		if asked := slices.Contains(sent, relay.FrameCredit); asked != missed {
+			t.Errorf("missed %v: sent %v", missed, sent)
+		}
 	}
 }
 
