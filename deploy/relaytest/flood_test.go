@@ -108,9 +108,8 @@ func TestFloodsOfOneAppLeaveTheOthersServed(t *testing.T) {
 		}
 		s.serves(t, "after "+name)
 	}
-	if grown := heap() - before; grown > 64<<20 {
-		t.Errorf("the heap grew by %d MB", grown>>20)
-	}
+	// What NATS still holds of the flood, 64 MB a connection at most, is gone when it has been read.
+	waitUntil(t, "the heap grew by less than 64 MB", func() bool { return heap()-before < 64<<20 })
 	if lines := strings.Count(s.log.String(), "app="+relaytest.FloodApp+" code=refused"); lines > 50*60 {
 		t.Errorf("%d lines of log about the flood", lines)
 	}

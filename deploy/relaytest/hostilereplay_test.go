@@ -174,7 +174,7 @@ func TestOriginalHeldBackUntilAfterARefusal(t *testing.T) {
 			if s.instance(original) == second.Instance() {
 				victim = second
 			}
-			s.inspect.wait(victim.Instance(), "both are handled", func(s stats) bool { return s.requests == 1 && s.Dropped == 1 })
+			s.inspect.wait(victim.Instance(), "both are handled", func(s stats) bool { return s.requests == 1 && s.Dropped >= 1 }) // more, if the publisher's own resend got through
 			for _, m := range s.app.Passed(hostile.Up) {
 				if ofFirst(m) && m.Reply != original.Reply {
 					t.Errorf("it was tried again, at %s", m.Subject)
