@@ -234,8 +234,11 @@ func (a *attempt) tick() {
 	}
 }
 
-// inform passes a 1xx reply on to whoever traces the request, as net/http does.
+// inform passes a 1xx reply on to the sidecar's caller and to whoever traces the request, as net/http does.
 func (a *attempt) inform(head *relay.ReplyHead) {
+	if s := servedFrom(a.call.ctx); s != nil {
+		s.inform(head)
+	}
 	if trace := httptrace.ContextClientTrace(a.call.ctx); trace != nil && trace.Got1xxResponse != nil {
 		if err := trace.Got1xxResponse(head.Status, textproto.MIMEHeader(head.Header)); err != nil {
 			a.stream.Fail(relay.Wrap(relay.CodeCanceled, err, "the caller refused an informational reply"))

@@ -40,6 +40,9 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 		}
 		return resp, nil
 	}
+	if s := servedFrom(a.call.ctx); s != nil {
+		s.streamed = true
+	}
 	length := head.Length
 	if a.bodyless(head.Status) {
 		length = -1

@@ -3,10 +3,11 @@ package publisher
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,38 +46,70 @@ func NewSidecar(c SidecarConfig) (http.Handler, error) {
 	if c.Via == nil {
 		c.Via = c.Transport
 	}
-	s := &sidecar{c: c}
-	s.proxy = &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", c.Service
-			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
-			r.Out.Header = r.In.Header             // the Transport strips a copy, and wants to see what was asked
-			r.Out.Trailer = r.In.Trailer           // the server fills in that map when the body has been read
-		},
-		Transport: c.Via,
-		ModifyResponse: func(resp *http.Response) error {
-			closeUnread(resp.Request, resp.Header)
-			return nil
-		},
-		ErrorHandler:  s.fail,
-		ErrorLog:      slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
-		BufferPool:    newBuffers(),
-		FlushInterval: -1, // what has come is passed on: a small reply comes whole, a large one in pieces worth a write
-	}
-	return s, nil
+	return &sidecar{c: c, buffers: newBuffers()}, nil
 }
 
 type sidecar struct {
-	c     SidecarConfig
-	proxy *httputil.ReverseProxy
+	c       SidecarConfig
+	buffers *buffers
 }
 
 func (s *sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call := &served{w: relay.Unguessed(w)}
 	if err := s.guard(r); err != nil {
-		s.fail(w, r, err)
+		s.fail(call, r, err)
 		return
 	}
-	s.proxy.ServeHTTP(relay.Unguessed(w), duplex(w, r))
+	out := call.request(r, s.c.Service)
+	defer call.body.Close() // a Transport may read on for a moment, net/http's body must not be read any more
+	resp, err := s.c.Via.RoundTrip(out)
+	if err != nil {
+		s.fail(call, r, err)
+		return
+	}
+	defer resp.Body.Close()
+	if err := s.reply(call, resp); err != nil {
+		level := slog.LevelWarn
+		if r.Context().Err() != nil {
+			level = slog.LevelDebug // the caller left
+		}
+		s.c.Log.Log(r.Context(), level, "reply broken off", "request_id", resp.Header.Get(relay.HeaderOboID), "service", s.c.Service, "error", err)
+		panic(http.ErrAbortHandler) // so that what came of it does not look whole
+	}
+}
+
+// reply passes the reply on: a small one comes whole, any other in pieces worth a write each.
+func (s *sidecar) reply(call *served, resp *http.Response) error {
+	h := call.w.Header()
+	maps.Copy(h, resp.Header)
+	call.closeUnread(h)
+	declared := len(resp.Trailer)
+	if declared > 0 {
+		h["Trailer"] = slices.Sorted(maps.Keys(resp.Trailer))
+	}
+	call.w.WriteHeader(resp.StatusCode)
+	var to io.Writer = struct{ io.Writer }{call.w} // of which io.Copy knows nothing but Write
+	if call.streamed {
+		flush := http.NewResponseController(call.w)
+		_ = flush.Flush() // the head, before there is a body; a fault shows at the next write
+		to = flushing{call.w, flush}
+	}
+	buf := s.buffers.Get()
+	defer s.buffers.Put(buf)
+	if _, err := io.CopyBuffer(to, resp.Body, buf); err != nil {
+		return err
+	}
+	if err := resp.Body.Close(); err != nil { // trailers are complete now
+		return err
+	}
+	prefix := ""
+	if len(resp.Trailer) != declared {
+		prefix = http.TrailerPrefix // some were not declared
+	}
+	for name, values := range resp.Trailer {
+		h[prefix+name] = values
+	}
+	return nil
 }
 
 // guard refuses what only a browser sends, and what cannot be relayed.
@@ -107,30 +140,30 @@ func (s *sidecar) allowed(host string) bool {
 }
 
 // fail answers with a problem document.
-func (s *sidecar) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *sidecar) fail(call *served, r *http.Request, err error) {
 	e := relay.AsError(err)
 	s.c.Log.Warn("request failed", "request_id", e.RequestID, "service", s.c.Service, "method", r.Method, "code", string(e.Code), "error", e.Error())
 	problem := e.Problem()
-	h := w.Header()
+	h := call.w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
-	closeUnread(r, h)
+	call.closeUnread(h)
 	if e.RequestID != "" {
 		h.Set(relay.HeaderOboID, e.RequestID)
 	}
 	if e.After > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((e.After+time.Second-1)/time.Second)))
 	}
-	w.WriteHeader(problem.Status)
+	call.w.WriteHeader(problem.Status)
 	if r.Method != http.MethodHead {
-		_ = json.NewEncoder(w).Encode(problem) // the caller may have left
+		_ = json.NewEncoder(call.w).Encode(problem) // the caller may have left
 	}
 }
 
 // copyBuffer is the size of a full frame.
 const copyBuffer = relay.MaxFrame
 
-// buffers is ReverseProxy's pool of copy buffers, and that of uploads.
+// buffers are for bodies on their way, up and down.
 type buffers struct{ pool sync.Pool }
 
 func newBuffers() *buffers {

@@ -69,28 +69,28 @@ func (h Hints) Reply(id ID, status int) nats.Header {
 // CheckHints refuses a request whose hints contradict its head: nothing is taken from them, but a person who reads them
 // must not be misled.
 func CheckHints(hints nats.Header, id ID, head *RequestHead) error {
-	seen := map[string]bool{}
+	var seen [4]bool
 	for name, values := range hints { // NATS headers keep their letter case, a person reads past it
 		var want string
-		folded := strings.ToLower(name)
-		switch folded {
-		case "obo-id":
-			want = id.String()
-		case "obo-method":
-			want = head.Method
-		case "obo-path":
-			want = head.Path
-		case HintTrace:
-			want = head.Header.Get(HintTrace)
-		case "obo-status":
+		var i int
+		switch {
+		case strings.EqualFold(name, HintID):
+			i, want = 0, id.String()
+		case strings.EqualFold(name, HintMethod):
+			i, want = 1, head.Method
+		case strings.EqualFold(name, HintPath):
+			i, want = 2, head.Path
+		case strings.EqualFold(name, HintTrace):
+			i, want = 3, head.Header.Get(HintTrace)
+		case strings.EqualFold(name, HintStatus):
 			return errors.New("a request with the hint " + HintStatus)
 		default:
 			continue
 		}
-		if seen[folded] || len(values) != 1 || values[0] != want {
-			return errors.New("the hint " + folded + " contradicts the head")
+		if seen[i] || len(values) != 1 || values[0] != want {
+			return errors.New("the hint " + strings.ToLower(name) + " contradicts the head")
 		}
-		seen[folded] = true
+		seen[i] = true
 	}
 	return nil
 }
