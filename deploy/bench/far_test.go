@@ -18,7 +18,7 @@ func BenchmarkFar(b *testing.B) {
 	b.Cleanup(target.Close)
 	n := relaytest.New(b, httptest.NewRecorder().Body)
 	quiet(n)
-	f := &field{net: n, token: longToken("far", time.Now().Add(time.Hour)), client: target.Client()}
+	f := &field{token: longToken("far", time.Now().Add(time.Hour)), client: target.Client()}
 	near := n.URL
 	relayed(b, n, target.URL) // its worker stays; its publisher is not used
 	n.URL = delayed(b, near, 10*time.Millisecond)

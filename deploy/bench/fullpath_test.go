@@ -32,7 +32,6 @@ type path struct {
 
 // field is the backend and the ways to it.
 type field struct {
-	net    *relaytest.Net
 	client *http.Client
 	token  string
 	paths  []path
@@ -40,25 +39,34 @@ type field struct {
 
 const anySize = 1 << 40
 
-// newField starts everything in this process, so that all ways share the same two ends and the same machine.
+// newField starts everything in this process, for profiles.
 func newField(b testing.TB) *field {
 	b.Helper()
-	backend := httptest.NewServer(backend())
-	b.Cleanup(backend.Close)
+	target := serve(b, backend())
 	n := relaytest.New(b, io.Discard)
 	quiet(n)
-	f := &field{
-		net: n, token: longToken("warm", time.Now().Add(time.Hour)),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true, DialContext: (&net.Dialer{}).DialContext}},
+	server, client := n.Connect(n.Root), n.Connect(n.Root)
+	relaytest.Must(b, gatewayBack(server, target))
+	relaytest.Must(b, server.Flush())
+	return &field{
+		token: longToken("warm", time.Now().Add(time.Hour)), client: newClient(b),
+		paths: ways(target, serve(b, hop(target)), serve(b, gatewayFront(client)), serve(b, relayed(b, n, target))),
 	}
-	b.Cleanup(f.client.CloseIdleConnections)
-	f.paths = []path{
-		{"direct", backend.URL, anySize},
-		{"one ReverseProxy", serve(b, hop(backend.URL)), anySize},
-		{"unsealed gateway", serve(b, gateway(b, n, backend.URL)), 1000 << 10},
-		{"obo-relay", serve(b, relayed(b, n, backend.URL)), anySize},
+}
+
+func newClient(b testing.TB) *http.Client {
+	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true, DialContext: (&net.Dialer{}).DialContext}}
+	b.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+func ways(direct, hop, gateway, relay string) []path {
+	return []path{
+		{"direct", direct, anySize},
+		{"one ReverseProxy", hop, anySize},
+		{"unsealed gateway", gateway, 1000 << 10},
+		{"obo-relay", relay, anySize},
 	}
-	return f
 }
 
 func serve(b testing.TB, h http.Handler) string {
@@ -221,10 +229,10 @@ func (f *field) round(r *run, p path, l load, d time.Duration) {
 	r.wall += time.Since(start)
 }
 
-// BenchmarkFullPath measures HTTP client to HTTP backend over every way, alternating, and prints a table. The number of
-// iterations is the number of rounds. OBO_BENCH_SVG names a file for the plot.
+// BenchmarkFullPath measures HTTP client to HTTP backend over every way, alternating, with each part a process of its own, and
+// prints a table. The number of iterations is the number of rounds. OBO_BENCH_SVG names a file for the plot.
 func BenchmarkFullPath(b *testing.B) {
-	f := newField(b)
+	f := newProcesses(b)
 	for _, p := range f.paths { // connections and grants are made before
 		f.round(&run{}, p, load{1 << 10, 32}, 300*time.Millisecond)
 	}
@@ -258,7 +266,7 @@ func BenchmarkFullPath(b *testing.B) {
 
 // BenchmarkAround measures what is no rate of echoes: first bytes, cancellation, sleepers, the start.
 func BenchmarkAround(b *testing.B) {
-	f := newField(b)
+	f := newProcesses(b)
 	for _, p := range f.paths {
 		f.round(&run{}, p, load{1 << 10, 32}, 200*time.Millisecond)
 	}
@@ -323,25 +331,6 @@ func (f *field) sleepers(b *testing.B, base string) float64 {
 	}
 	wait.Wait()
 	return 64 * each / time.Since(start).Seconds()
-}
-
-// BenchmarkStart is from nothing but a broker to the first answered request: worker, publisher, sidecar, keys, grant.
-func BenchmarkStart(b *testing.B) {
-	target := httptest.NewServer(backend())
-	defer target.Close()
-	n := relaytest.New(b, io.Discard)
-	quiet(n)
-	var all []time.Duration
-	for b.Loop() {
-		start := time.Now()
-		f := &field{token: longToken("first", time.Now().Add(time.Hour)), client: &http.Client{Transport: &http.Transport{}}}
-		relaytest.Must(b, f.echo(serve(b, relayed(b, n, target.URL)), 1<<10))
-		all = append(all, time.Since(start))
-		f.client.CloseIdleConnections()
-	}
-	slices.Sort(all)
-	b.ReportMetric(ms(all[len(all)/2]), "ms-to-first-answer")
-	b.ReportMetric(0, "ns/op")
 }
 
 // BenchmarkOne is one way alone, for profiles: number OBO_WAY of newField's (3, ours), OBO_CALLERS callers (1), bodies of

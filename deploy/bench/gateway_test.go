@@ -5,26 +5,27 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-
-	"github.com/obo-relay/obo-relay/deploy/relaytest"
 )
 
-// gateway is the floor: the thinnest way over NATS that one could write, with nats.go's micro and nothing of the relay. It
+// The gateway is the floor: the thinnest way over NATS that one could write, with nats.go's micro and nothing of the relay. It
 // buffers whole bodies of at most a message, seals nothing, checks nothing, knows of no failure but "something broke".
-func gateway(b testing.TB, n *relaytest.Net, target string) http.Handler {
-	b.Helper()
-	server, client := n.Connect(n.Root), n.Connect(n.Root)
-	service, err := micro.AddService(server, micro.Config{Name: "gateway", Version: "0.0.1"})
-	relaytest.Must(b, err)
+
+// gatewayBack is its half beside the backend.
+func gatewayBack(nc *nats.Conn, target string) error {
+	service, err := micro.AddService(nc, micro.Config{Name: "gateway", Version: "0.0.1"})
+	if err != nil {
+		return err
+	}
 	out := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}}
-	b.Cleanup(out.CloseIdleConnections)
-	relaytest.Must(b, service.AddEndpoint("http", micro.HandlerFunc(func(r micro.Request) { go forward(out, target, r) })))
-	relaytest.Must(b, server.Flush())
+	return service.AddEndpoint("http", micro.HandlerFunc(func(r micro.Request) { go forward(out, target, r) }))
+}
+
+// gatewayFront is its half beside the client.
+func gatewayFront(nc *nats.Conn) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -32,7 +33,7 @@ func gateway(b testing.TB, n *relaytest.Net, target string) http.Handler {
 		}
 		m := &nats.Msg{Subject: "http", Data: body, Header: nats.Header(r.Header.Clone())}
 		m.Header["Method"], m.Header["Target"] = []string{r.Method}, []string{r.URL.RequestURI()}
-		answer, err := client.RequestMsg(m, 30*time.Second)
+		answer, err := nc.RequestMsg(m, 30*time.Second)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return

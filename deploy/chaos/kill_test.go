@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -24,7 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obo-relay/obo-relay/deploy/local"
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/deploy/setup"
 	"github.com/obo-relay/obo-relay/relay"
@@ -104,43 +102,18 @@ func (c *counter) of(key string) int {
 
 // cast is the processes.
 type cast struct {
-	publisher        *process
-	brokers, workers []*process
+	publisher        *relaytest.Process
+	brokers, workers []*relaytest.Process
 	monitors         []string
 	sidecar          string
 	log              *transcript
 	client           *http.Client
 }
 
-// process is one of the project's commands, which can be killed and started again.
-type process struct {
-	name string
-	path string
-	args []string
-	log  io.Writer
-	cmd  *exec.Cmd
-}
-
-func (p *process) start(t *testing.T) {
-	t.Helper()
-	p.cmd = exec.Command(p.path, p.args...)
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.WaitDelay = time.Second
-	relaytest.Must(t, p.cmd.Start())
-}
-
-func (p *process) end(sig syscall.Signal) error {
-	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	return p.cmd.Wait()
-}
-
 func newCast(t *testing.T, upstream string, brokers int) *cast {
 	t.Helper()
-	bin := build(t)
-	ports := freePorts(t, 1+3*brokers)
+	bin := relaytest.Build(t, t.TempDir())
+	ports := relaytest.FreePorts(t, 1+3*brokers)
 	clients, monitors, routes := ports[1:1+brokers], ports[1+brokers:1+2*brokers], ports[1+2*brokers:]
 	dir := filepath.Join(t.TempDir(), "relay")
 	made, err := setup.Init(setup.Config{
@@ -150,10 +123,9 @@ func newCast(t *testing.T, upstream string, brokers int) *cast {
 	c := &cast{log: &transcript{}, sidecar: "http://127.0.0.1:" + ports[0]}
 	c.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
 	t.Cleanup(c.client.CloseIdleConnections)
-	command := func(name string, args ...string) *process {
-		p := &process{name: name, path: filepath.Join(bin, name), args: args, log: c.log}
-		p.start(t)
-		t.Cleanup(func() { _ = p.end(syscall.SIGKILL) }) // it has ended already in a test that passes
+	command := func(name string, args ...string) *relaytest.Process {
+		p := &relaytest.Process{Path: filepath.Join(bin, name), Args: args, Log: c.log}
+		p.Start(t)
 		return p
 	}
 	for i := range brokers {
@@ -192,38 +164,14 @@ func nodeConf(t *testing.T, made, client string, i int, routes []string) string 
 	return file
 }
 
-// build compiles the commands.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./publisher/cmd/obo-publisher", "./worker/cmd/obo-worker", "./deploy/cmd/obo-broker")
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return bin
-}
-
-func freePorts(t *testing.T, n int) (ports []string) {
-	t.Helper()
-	for len(ports) < n {
-		port, err := local.FreePort()
-		relaytest.Must(t, err)
-		if p := strconv.Itoa(port); !slices.Contains(ports, p) {
-			ports = append(ports, p)
-		}
-	}
-	return ports
-}
-
 // kill kills a process and starts it again.
 func (c *cast) kill(t *testing.T, i int) {
 	t.Helper()
-	all := slices.Concat(c.brokers, c.workers, []*process{c.publisher})
+	all := slices.Concat(c.brokers, c.workers, []*relaytest.Process{c.publisher})
 	p := all[(i+rand.IntN(2))%len(all)]
-	_, _ = fmt.Fprintln(c.log, "kill -9", p.name)
-	_ = p.end(syscall.SIGKILL) // its exit status says that it was killed
-	p.start(t)
+	_, _ = fmt.Fprintln(c.log, "kill -9", p.Name())
+	_ = p.End(syscall.SIGKILL) // its exit status says that it was killed
+	p.Start(t)
 }
 
 // awaitAnswer waits until the whole path works.
@@ -324,12 +272,12 @@ func (c *cast) settled(t *testing.T) string {
 // drain ends all processes as a platform does, and wants exit status 0.
 func (c *cast) drain(t *testing.T) {
 	t.Helper()
-	for _, together := range [][]*process{{c.publisher}, c.workers, c.brokers} {
+	for _, together := range [][]*relaytest.Process{{c.publisher}, c.workers, c.brokers} {
 		var wait sync.WaitGroup
 		for _, p := range together {
 			wait.Go(func() {
-				if err := p.end(syscall.SIGTERM); err != nil {
-					t.Errorf("%s after SIGTERM: %v", p.name, err)
+				if err := p.End(syscall.SIGTERM); err != nil {
+					t.Errorf("%s after SIGTERM: %v", p.Name(), err)
 				}
 			})
 		}

@@ -156,7 +156,7 @@ type cluster struct {
 func newCluster(t *testing.T, n *relaytest.Net) *cluster {
 	t.Helper()
 	c := &cluster{net: n}
-	ports := freePorts(t, 6)
+	ports := relaytest.FreePorts(t, 6)
 	for i := range 3 {
 		c.nodes = append(c.nodes, &node{client: ports[i], route: ports[3+i]})
 	}

@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,15 +30,10 @@ const (
 // stage is the three processes.
 type stage struct {
 	t         *testing.T
-	processes []*process
+	processes []*relaytest.Process
 	sidecar   string
 	client    *http.Client
 	canaries  []canary
-}
-
-type process struct {
-	name string
-	cmd  *exec.Cmd
 }
 
 // canary is a string that each person's request has at one place, followed by a number.
@@ -52,7 +45,7 @@ type canary struct {
 
 // TestMemory prints how often the canaries of requests are found in the memory of obo-publisher, obo-worker and obo-broker,
 // at several times after the requests have ended. It takes six minutes and reads other processes' memory, which root may, so
-// it runs only where OBO_MEMORY is set: make memory. OBO_MEMORY_BIN names a directory with other builds of the commands.
+// it runs only where OBO_MEMORY is set: make memory.
 func TestMemory(t *testing.T) {
 	if os.Getenv("OBO_MEMORY") == "" {
 		t.Log("NOT RUN: it takes six minutes and needs root. make memory runs it")
@@ -111,16 +104,8 @@ func newStage(t *testing.T) *stage {
 		_, _ = io.WriteString(w, r.URL.Query().Get("say"))
 	}))
 	t.Cleanup(app.Close)
-	bin := os.Getenv("OBO_MEMORY_BIN")
-	if bin == "" {
-		bin = t.TempDir()
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./publisher/cmd/obo-publisher", "./worker/cmd/obo-worker", "./deploy/cmd/obo-broker")
-		cmd.Dir = "../.."
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	ports := freePorts(t, 2)
+	bin := relaytest.Build(t, t.TempDir())
+	ports := relaytest.FreePorts(t, 2)
 	made, err := setup.Init(setup.Config{
 		Dir: filepath.Join(t.TempDir(), "relay"), Apps: []setup.App{{Name: relaytest.App}}, Services: []string{relaytest.Service}, NATSURL: "nats://127.0.0.1:" + ports[0],
 	})
@@ -138,26 +123,11 @@ func newStage(t *testing.T) *stage {
 	return s
 }
 
-func freePorts(t *testing.T, n int) (ports []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		relaytest.Must(t, err)
-		defer l.Close()
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		relaytest.Must(t, err)
-		ports = append(ports, port)
-	}
-	return ports
-}
-
 func (s *stage) start(bin, name string, args ...string) {
 	s.t.Helper()
-	cmd := exec.Command(filepath.Join(bin, name), args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.t.TempDir()}
-	relaytest.Must(s.t, cmd.Start())
-	s.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	s.processes = append(s.processes, &process{name, cmd})
+	p := &relaytest.Process{Path: filepath.Join(bin, name), Args: args}
+	p.Start(s.t)
+	s.processes = append(s.processes, p)
 }
 
 // requests sends as many requests, each of a person of its own, with canaries or with the same bytes less those.
@@ -218,7 +188,7 @@ func (s *stage) count(when string) map[string]int {
 		for k := range whose {
 			whose[k] = map[string]bool{}
 		}
-		size, err := scan(p.cmd.Process.Pid, func(b []byte) {
+		size, err := scan(p.Pid(), func(b []byte) {
 			for k, c := range s.canaries {
 				for rest := b; ; {
 					i := bytes.Index(rest, []byte(c.text))
@@ -235,10 +205,10 @@ func (s *stage) count(when string) map[string]int {
 			}
 		})
 		if err != nil {
-			s.t.Fatalf("reading the memory of %s: %v (root may)", p.name, err)
+			s.t.Fatalf("reading the memory of %s: %v (root may)", p.Name(), err)
 		}
-		tokens[p.name] = hits[0]
-		line += fmt.Sprintf("  %s %d (%d people) / %d / %d in %d MB", strings.TrimPrefix(p.name, "obo-"), hits[0], len(whose[0]), hits[1], hits[2], size>>20)
+		tokens[p.Name()] = hits[0]
+		line += fmt.Sprintf("  %s %d (%d people) / %d / %d in %d MB", strings.TrimPrefix(p.Name(), "obo-"), hits[0], len(whose[0]), hits[1], hits[2], size>>20)
 	}
 	s.t.Log(line)
 	return tokens

@@ -136,7 +136,7 @@ func (n *Net) StartBroker() {
 	}
 	text, err := conf.ServerConf()
 	Must(n.tb, err)
-	text = n.WithRoot(text)
+	text = WithRoot(text, n.Root)
 	if n.options.ServerConf != nil {
 		text = n.options.ServerConf(text)
 	}
@@ -155,10 +155,10 @@ func (n *Net) StartBroker() {
 	Must(n.tb, err)
 }
 
-// WithRoot adds the user Root to a generated configuration.
-func (n *Net) WithRoot(text string) string {
+// WithRoot adds a user who may do anything on the relay's account to a generated configuration.
+func WithRoot(text string, root User) string {
 	// The first list of users is that of the relay's account.
-	return strings.Replace(text, "users: [", "users: [\n{ nkey: "+n.Root.Public+" }", 1)
+	return strings.Replace(text, "users: [", "users: [\n{ nkey: "+root.Public+" }", 1)
 }
 
 // Connect connects a user to the broker without anything of the relay.

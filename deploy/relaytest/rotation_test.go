@@ -208,7 +208,7 @@ func TestNATSUserRotation(t *testing.T) {
 		conf.Apps[0].NKeys, conf.Services[0].NKeys = app, service
 		text, err := conf.ServerConf()
 		relaytest.Must(t, err)
-		relaytest.Must(t, os.WriteFile(file, []byte(n.WithRoot(text)), 0o600))
+		relaytest.Must(t, os.WriteFile(file, []byte(relaytest.WithRoot(text, n.Root)), 0o600))
 		relaytest.Must(t, n.Broker.Reload())
 	}
 	settings := func(c *worker.Config) { c.DrainQuiet = time.Second }
