@@ -16,6 +16,7 @@ import (
 
 // run serves until ctx ends, and returns the exit code. It prints one line to stdout once it serves; the log goes to stderr.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
+	child.Slack()
 	readable := child.Hide()
 	f, err := parse(args, stdout, stderr)
 	if err != nil {

@@ -23,6 +23,7 @@ const watchInterval = 2 * time.Second
 // run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read, and
 // that of the app if it runs one.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	child.Slack()
 	readable := child.Hide()
 	f, code := parse(args, stdout, stderr)
 	if code >= 0 {
