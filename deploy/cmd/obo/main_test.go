@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -21,19 +19,6 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){command: main, "uiapp": uiApp, "databricks": fakeDatabricks, "obo-app": app})
-}
-
-// built are the other commands, as real programs.
-func built(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, pkg := range []string{"deploy/cmd/obo-broker", "worker/cmd/obo-worker", "publisher/cmd/obo-publisher"} {
-		build := exec.CommandContext(t.Context(), "go", "build", "-o", dir+string(filepath.Separator), "github.com/obo-relay/obo-relay/"+pkg)
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", pkg, err, out)
-		}
-	}
-	return dir
 }
 
 // certificates are an authority's, of a server at 127.0.0.1 and of a client.
@@ -49,7 +34,7 @@ func certificates(t *testing.T) string {
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	bin, certs := built(t), certificates(t)
+	bin, certs := relaytest.Build(t, t.TempDir()), certificates(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
