@@ -54,9 +54,9 @@ vectors: ## a second implementation's reader, in Python from PROTOCOL.md, throug
 	@.cache/vectors/bin/python -B relay/testdata/python/vectors.py
 
 .PHONY: bench
-bench: ## the relay beside what it replaces, in one run, as ratios; draws deploy/assets/bench.svg
+bench: build ## the relay beside what it replaces, in one run, as ratios; draws deploy/assets/bench.svg
 	$(GO) test ./deploy/bench -run '^$$' -bench Library -benchtime $(BENCHTIME)
-	OBO_BENCH_SVG=$(CURDIR)/deploy/assets/bench.svg $(GO) test ./deploy/bench -run '^$$' -bench 'FullPath|Around|Start' -benchtime 3x
+	OBO_BIN=$(CURDIR)/$(BIN) OBO_BENCH_SVG=$(CURDIR)/deploy/assets/bench.svg $(GO) test ./deploy/bench -run '^$$' -bench 'FullPath|Around|Start' -benchtime 3x
 
 .PHONY: verify
 verify: reproducible vulnerabilities ## formatting, vet, staticcheck, tidiness, what may import what, dependencies, licences, and the two below

@@ -45,7 +45,7 @@ var parts = map[string]func(args []string) error{
 
 const partVariable = "OBO_BENCH_PART"
 
-// built is where the commands are built, once for all benchmarks.
+// built is where the commands are built, once for all benchmarks, unless OBO_BIN says where they are.
 var built string
 
 func TestMain(m *testing.M) {
@@ -71,7 +71,8 @@ func gatewayConn(url, seed string) (*nats.Conn, error) {
 	return nats.Connect(url, nkey, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 }
 
-// processes is the relay as its users run it, with what it stands beside, each part a process.
+// processes is the relay as its users run it, with what it stands beside, each part a process. Do not give them a real-time
+// priority: Go's spinning threads and the kernel's, which carry loopback, then keep each other from running. nice will do.
 type processes struct {
 	*field
 	worker, publisher *relaytest.Process
