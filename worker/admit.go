@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"runtime"
@@ -27,6 +28,7 @@ type admission struct {
 	grants  *lru.Cache[relay.GrantHash, *relay.Grant]
 	opening singleflight.Group // one signature check for many requests under one new grant
 	dear    chan struct{}      // bounds public-key work to the number of processors
+	turns   *slots             // to open and check requests, until they wait for a slot or are refused
 	opened  atomic.Uint64      // grants opened
 	log     *slog.Logger
 	signers sync.Map // app and thumbprint of the keys that were used
@@ -39,9 +41,9 @@ func newAdmission(c Config, keys *keyring) (*admission, error) {
 	}
 	a := &admission{
 		service: c.Service, opaque: c.OpaqueTokens, keys: keys, replay: newReplayCache(c.ReplayCapacity), clock: newClockGuard(c.Now()), now: c.Now,
-		grants: grants, dear: make(chan struct{}, runtime.GOMAXPROCS(0)), log: c.Log,
+		grants: grants, dear: make(chan struct{}, runtime.GOMAXPROCS(0)), turns: newTurns(), log: c.Log,
 	}
-	a.trust.Store(c.Trust)
+	a.setTrust(c.Trust)
 	return a, nil
 }
 
@@ -49,6 +51,7 @@ const errTooManyGrants = fault("the app sends new grants faster than this worker
 
 // setTrust puts another trust file in force and forgets every grant opened under the old one.
 func (a *admission) setTrust(t *relay.Trust) {
+	a.turns.setApps(len(t.Names(relay.RoleApp)))
 	a.trust.Store(t)
 	a.grants.Purge()
 }
@@ -81,7 +84,7 @@ func (a *admission) clockStep() (time.Duration, error) {
 
 // admitted is a request that has been opened and burned. Only now may anything be sealed for it.
 type admitted struct {
-	quota *quota // in which it has begun; who goes on with the request ends that
+	whose person // whose turn it is; who goes on with the request releases that
 	grant *relay.Grant
 	head  *relay.RequestHead
 	frame relay.HeadFrame
@@ -90,7 +93,8 @@ type admitted struct {
 	fault *relay.Error // the head is authentic but breaks a rule: to be refused, sealed
 }
 
-// admit opens one message on a req subject, and leaves what it admits begun in its quota. Its error may be answered unsealed with its code, and is for the log.
+// admit opens one message on a req subject, and leaves to what it admits the person's turn. Its error may be answered
+// unsealed with its code, and is for the log.
 func (a *admission) admit(quota *quota, m *nats.Msg, from, reply relay.Address) (*admitted, *relay.Error) {
 	sealed, hash, frame, err := relay.SplitRequest(m.Data)
 	if err != nil {
@@ -104,16 +108,17 @@ func (a *admission) admit(quota *quota, m *nats.Msg, from, reply relay.Address) 
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "refused before it was opened")
 	}
-	quota.begin()
-	out, fault := a.open(quota, grant, m, from, reply, frame, now)
+	whose := personOf(from.App, grant.Token)
+	_ = a.turns.acquire(context.Background(), whose) // neither ends nor overflows
+	out, fault := a.open(whose, grant, m, from, reply, frame, now)
 	if fault != nil {
-		quota.end()
+		a.turns.release(whose)
 	}
 	return out, fault
 }
 
 // open makes check 5.
-func (a *admission) open(quota *quota, grant *relay.Grant, m *nats.Msg, from, reply relay.Address, frame []byte, now time.Time) (*admitted, *relay.Error) {
+func (a *admission) open(whose person, grant *relay.Grant, m *nats.Msg, from, reply relay.Address, frame []byte, now time.Time) (*admitted, *relay.Error) {
 	opened, err := grant.OpenRequest(reply.ID, frame)
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "the head")
@@ -136,7 +141,7 @@ func (a *admission) open(quota *quota, grant *relay.Grant, m *nats.Msg, from, re
 	if err := a.replay.burn(burnKey{grant.Gid, reply.ID}, from.App, time.UnixMilli(head.IssuedAt), now); err != nil {
 		return nil, err
 	}
-	out := &admitted{quota: quota, grant: grant, head: head, frame: opened, body: opened.Body, whole: opened.Type == relay.FrameWhole}
+	out := &admitted{whose: whose, grant: grant, head: head, frame: opened, body: opened.Body, whole: opened.Type == relay.FrameWhole}
 	if err := head.Check(); err != nil {
 		out.fault = relay.AsError(err)
 	}

@@ -64,13 +64,18 @@ func must(t testing.TB, err error) {
 // grant seals Alice's token to the key that is announced now.
 func (s *sealer) grant() (*relay.Grant, string) {
 	s.t.Helper()
+	return s.grantOf("alice")
+}
+
+func (s *sealer) grantOf(name string) (*relay.Grant, string) {
+	s.t.Helper()
 	now := s.clock.now()
 	jws, err := relay.Announcement{Service: "middleware", Instance: s.instance, Seq: 1, State: relay.Ready, Capacity: 1, Version: "1", Server: "N"}.
 		Sign(s.service, s.keys.announced(), now)
 	must(s.t, err)
 	said, err := s.admission.trust.Load().VerifyAnnouncement("middleware", []byte(jws), now)
 	must(s.t, err)
-	grant, compact, err := relay.SealGrant(s.app, "ui", said, testToken(s.t, testJWT("alice", now.Add(time.Hour))), now)
+	grant, compact, err := relay.SealGrant(s.app, "ui", said, testToken(s.t, testJWT(name, now.Add(time.Hour))), now)
 	must(s.t, err)
 	return grant, compact
 }
@@ -100,12 +105,17 @@ func (s *sealer) message(grant *relay.Grant, compact string, change func(*relay.
 	return m
 }
 
-// admit admits a copy, since frames are opened in place.
-func (s *sealer) admit(m *nats.Msg) (*admitted, *relay.Error) {
-	a, err := s.admission.admit(s.quota, &nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: append([]byte(nil), m.Data...)},
+// begin admits a copy, since frames are opened in place.
+func (s *sealer) begin(m *nats.Msg) (*admitted, *relay.Error) {
+	return s.admission.admit(s.quota, &nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: append([]byte(nil), m.Data...)},
 		s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply))
+}
+
+// admit is begin without going on.
+func (s *sealer) admit(m *nats.Msg) (*admitted, *relay.Error) {
+	a, err := s.begin(m)
 	if err == nil {
-		a.quota.end()
+		s.admission.turns.release(a.whose)
 	}
 	return a, err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -11,14 +13,13 @@ import (
 	"github.com/obo-relay/obo-relay/relay"
 )
 
-// slots bounds how many requests are served at once. When all are taken, requests wait in a bounded queue that is fair: a
-// slot that becomes free goes to the next app in turn, and within it to the next person in turn. When the queue is full,
-// the app with most requests in it gives way to one that has fewer, and within an app the person.
+// slots bounds how many requests are served at once, or opened at once. When all are taken, requests wait in a bounded queue
+// that is fair: a slot that becomes free goes to the next app in turn, and within it to the next person in turn. When the
+// queue is full, the app with most requests in it gives way to one that has fewer, and within an app the person.
 type slots struct {
 	size      int // served at once
 	perPerson int // of these, by one person
 	queueSize int
-	seed      maphash.Seed
 
 	mu      sync.Mutex
 	perApp  int // of the slots, by one app: all, if there is no other
@@ -47,9 +48,17 @@ type personQueue struct {
 
 func newSlots(size int) *slots {
 	return &slots{
-		size: size, perApp: size, perPerson: max(1, size/2), queueSize: size, seed: maphash.MakeSeed(),
+		size: size, perApp: size, perPerson: max(1, size/2), queueSize: size,
 		running: map[person]int{}, ofApp: map[string]int{},
 	}
+}
+
+// newTurns makes slots for what takes a processor and nothing else. Whoever waits for one is not in the scheduler's queue,
+// in which all apps' and people's requests stand in one line. Requests under way bound the queue.
+func newTurns() *slots {
+	s := newSlots(4 * runtime.GOMAXPROCS(0))
+	s.queueSize = math.MaxInt
+	return s
 }
 
 // setApps says how many apps share the slots. Beside others one gets three quarters: streams that nobody reads can hold
@@ -64,25 +73,42 @@ func (s *slots) setApps(n int) {
 	s.next()
 }
 
-func (s *slots) person(app string, token relay.Token) person {
-	return person{app, maphash.String(s.seed, token.Reveal())}
+var personSeed = maphash.MakeSeed()
+
+func personOf(app string, token relay.Token) person {
+	return person{app, maphash.String(personSeed, token.Reveal())}
 }
 
 // acquire waits for a slot. CodeOverloaded: the queue is full.
 func (s *slots) acquire(ctx context.Context, p person) error {
+	ready, refusal := s.enter(p)
+	if refusal != nil {
+		return refusal
+	}
+	return s.wait(ctx, p, ready)
+}
+
+// enter takes a slot, or a place in the queue: then there is a channel to wait for. It does not block.
+func (s *slots) enter(p person) (ready chan error, refusal *relay.Error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.taken < s.size && s.fits(p) {
 		s.start(p)
-		s.mu.Unlock()
-		return nil
+		return nil, nil
 	}
 	if s.queued >= s.queueSize && !s.displace(p) {
-		s.mu.Unlock()
-		return s.overloaded()
+		return nil, s.overloaded()
 	}
-	ready := make(chan error, 1)
+	ready = make(chan error, 1)
 	s.enqueue(p, ready)
-	s.mu.Unlock()
+	return ready, nil
+}
+
+// wait waits for the slot of whoever has entered.
+func (s *slots) wait(ctx context.Context, p person, ready chan error) error {
+	if ready == nil {
+		return nil
+	}
 	select {
 	case err := <-ready:
 		return err

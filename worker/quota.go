@@ -29,7 +29,6 @@ type quota struct {
 	inFlight int           // guarded by quotas.mu
 	grants   *rate.Limiter // public-key work
 	dear     chan struct{} // bounds what of it is done at once
-	opening  chan struct{} // bounds the requests being opened and checked, until they wait for a slot
 	log      *rate.Limiter // lines about messages that anybody who has the app's NATS user may send
 	pending  atomic.Int64  // bytes of frames that overtook the admission of their requests
 }
@@ -52,9 +51,7 @@ func (q *quotas) make() *quota {
 		// The burst lets everybody come at once after a restart. Even then not all processors are taken.
 		grants: rate.NewLimiter(rate.Limit(q.grants), max(1, int(grantBurst*q.grants))),
 		dear:   make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		// Whoever waits for this is not in the scheduler's queue, in which all apps' requests stand in one line.
-		opening: make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
-		log:     rate.NewLimiter(refusalLines, refusalLines),
+		log:    rate.NewLimiter(refusalLines, refusalLines),
 	}
 }
 
@@ -113,10 +110,6 @@ func (a *quota) mayWait(bytes int) bool {
 	a.pending.Add(-int64(bytes))
 	return false
 }
-
-// begin waits for the app's turn to have a request opened and checked; end ends it.
-func (a *quota) begin() { a.opening <- struct{}{} }
-func (a *quota) end()   { <-a.opening }
 
 // mayOpen reports whether the app may have another new grant opened.
 func (a *quota) mayOpen(now time.Time) bool { return a.grants.AllowN(now, 1) }

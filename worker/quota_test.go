@@ -178,39 +178,51 @@ func TestFramesThatWaitAreBounded(t *testing.T) {
 	}
 }
 
-// A flood's requests are opened a few at a time, whatever their number, and those of another app meanwhile. What is refused
-// gives its turn back.
-func TestRequestsOfOneAppAreOpenedAFewAtATime(t *testing.T) {
+// Requests are opened a few at a time, one person's whatever their number, and those of another person and of another app
+// meanwhile. What is refused gives its turn back.
+func TestRequestsOfOnePersonAreOpenedAFewAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSealer(t, nil)
-		grant, compact := s.grant()
-		few := cap(s.quota.opening)
-		for range few {
-			m := s.message(grant, compact, nil)
-			if _, err := s.admission.admit(s.quota, m, s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply)); err != nil {
+		turns := s.admission.turns
+		turns.setApps(2)
+		alice, compact := s.grantOf("alice")
+		var whose person
+		for range turns.perPerson {
+			a, err := s.begin(s.message(alice, compact, nil))
+			if err != nil {
 				t.Fatal(err)
 			}
+			whose = a.whose
 		}
 		waiting := make(chan *relay.Error, 1)
-		m := s.message(grant, compact, nil)
+		m := s.message(alice, compact, nil)
 		go func() {
-			_, err := s.admit(m)
+			_, err := s.begin(m)
 			waiting <- err
 		}()
-		other := newQuotas(1, 1, trustOfApps("other")).of("other")
-		for range 3 * few {
-			m := s.message(grant, compact, func(h *relay.RequestHead) { h.Subject += "-not" })
-			if _, err := s.admission.admit(other, m, s.subjects.Parse(m.Subject), s.subjects.Parse(m.Reply)); err == nil {
+		synctest.Wait() // it stands in line first
+		bob, sealed := s.grantOf("bob")
+		for range 3 * turns.size {
+			m := s.message(bob, sealed, func(h *relay.RequestHead) { h.Subject += "-not" })
+			if _, err := s.begin(m); err == nil {
 				t.Error("admitted on another subject")
 			}
+		}
+		for range turns.perApp - turns.perPerson {
+			if _, err := s.begin(s.message(bob, sealed, nil)); err != nil {
+				t.Error(err)
+			}
+		}
+		if ready, err := turns.enter(person{"other", 1}); ready != nil || err != nil {
+			t.Errorf("another app has to wait: %v", err)
 		}
 		synctest.Wait()
 		select {
 		case err := <-waiting:
-			t.Errorf("one more was opened: %v", err)
+			t.Fatalf("one more of the flood was opened: %v", err)
 		default:
 		}
-		s.quota.end()
+		turns.release(whose)
 		if err := <-waiting; err != nil {
 			t.Error(err)
 		}

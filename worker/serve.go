@@ -112,16 +112,20 @@ func (e *exchangeRun) interrupt(cause *relay.Error) {
 func (e *exchangeRun) run() {
 	defer e.cancel(context.Canceled)
 	defer e.timer.Stop()
+	whose := e.a.whose
+	var ready chan error
 	refusal := e.check()
+	if refusal == nil {
+		ready, refusal = e.w.slots.enter(whose)
+	}
 	if refusal != nil {
 		e.logFault(e.response.refuse(refusal))
 	}
-	e.a.quota.end()
+	e.w.admission.turns.release(whose)
 	if refusal != nil {
 		return
 	}
-	whose := e.w.slots.person(e.call.App, e.call.Token)
-	if err := e.w.slots.acquire(e.ctx, whose); err != nil {
+	if err := e.w.slots.wait(e.ctx, whose, ready); err != nil {
 		e.logFault(e.response.refuse(relay.AsError(err)))
 		return
 	}
