@@ -79,6 +79,12 @@ func personOf(app string, token relay.Token) person {
 	return person{app, maphash.String(personSeed, token.Reveal())}
 }
 
+func (s *slots) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queued
+}
+
 // acquire waits for a slot. CodeOverloaded: the queue is full.
 func (s *slots) acquire(ctx context.Context, p person) error {
 	ready, refusal := s.enter(p)

@@ -60,6 +60,7 @@ func (f *Front) observe(r *http.Request, id relay.ID, record *AuditRecord) (*htt
 // Stats are what a worker knows of itself.
 type Stats struct {
 	InFlight, Capacity          int
+	Waiting                     int                   // of those in flight, for a slot
 	Dropped                     uint64                // messages and frames that changed nothing
 	Refused                     map[relay.Code]uint64 // of them, requests that were answered unsealed
 	ReplayCache, ReplayCapacity int                   // request ids remembered
@@ -72,7 +73,7 @@ type Stats struct {
 // Stats reads the worker's counters. It may be called at any time.
 func (w *Worker) Stats() Stats {
 	s := Stats{
-		InFlight: int(w.stats.inFlight.Load()), Capacity: w.cfg.MaxInFlight, Dropped: w.stats.dropped.Load(), Refused: w.stats.readRefused(),
+		InFlight: int(w.stats.inFlight.Load()), Capacity: w.cfg.MaxInFlight, Waiting: w.slots.waiting(), Dropped: w.stats.dropped.Load(), Refused: w.stats.readRefused(),
 		ReplayCache: w.admission.replay.len(), ReplayCapacity: w.cfg.ReplayCapacity,
 		GrantsCached: w.admission.grants.Len(), GrantsOpened: w.admission.opened.Load(),
 		KeyAge: w.cfg.KeyLife - w.keys.announced().Expiry().Sub(w.cfg.Now()),

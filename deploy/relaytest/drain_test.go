@@ -118,7 +118,7 @@ func TestOverload(t *testing.T) {
 	relaytest.Recv(t, b.running, "the handler")
 	inspect := newInspector(t, n)
 	waits := background(t, client, "POST", "/")
-	inspect.wait(w.Instance(), "the second request waits", func(s stats) bool { return s.InFlight == 2 })
+	waitUntil(t, "the second request waits", func() bool { return w.Stats().Waiting == 1 })
 	got := send(t, client, "POST", "/")
 	got.wantCode(t, relay.CodeOverloaded, "start more workers")
 	var e *relay.Error

@@ -109,7 +109,7 @@ func TestResendAfterASealedRefusal(t *testing.T) {
 	served := post("/served")
 	relaytest.Recv(t, b.running, "the handler")
 	waits := post("/waits")
-	s.inspect.wait(w.Instance(), "the second request waits", func(s stats) bool { return s.InFlight == 2 })
+	waitUntil(t, "the second request waits", func() bool { return w.Stats().Waiting == 1 })
 	relaytest.Recv(t, post("/refused"), "the refusal").wantCode(t, relay.CodeOverloaded)
 	captured := s.app.Wait("the request", 3, ofFirst)
 	s.refused(20, func() {
