@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -26,7 +27,8 @@ type response struct {
 	method   string
 	onHead   func() // the first byte of the reply head is about to leave
 	header   http.Header
-	bodyless bool // HEAD, 204, 304: no body is sent
+	bodyless bool                        // HEAD, 204, 304: no body is sent
+	cause    atomic.Pointer[relay.Error] // of the interruption; nil if there is none
 
 	mu       sync.Mutex
 	status   int // 0 before WriteHeader
@@ -271,6 +273,9 @@ func (w *response) finish() error {
 	if w.over {
 		return nil
 	}
+	if cause := w.cause.Load(); cause != nil {
+		return w.breakOff(cause, started(cause))
+	}
 	if w.status == 0 {
 		w.writeHeader(http.StatusOK)
 	}
@@ -313,8 +318,18 @@ func (w *response) refuse(e *relay.Error) error { return w.end(e, false) }
 // fail ends a request that a handler has seen: with a failure in place of the head if that has not gone, else with a
 // broken body. Only a code that is in itself proof of "not started" refuses.
 func (w *response) fail(e *relay.Error) error {
-	return w.end(e, e.Code.Info().Outcome != relay.NotStarted)
+	if cause := w.cause.Load(); cause != nil {
+		e = cause
+	}
+	return w.end(e, started(e))
 }
+
+// started reports whether a handler that ends with e may have done something.
+func started(e *relay.Error) bool { return e.Code.Info().Outcome != relay.NotStarted }
+
+// interrupted is called before the handler is told to break off: if it returns, what it has said until then must not be taken
+// for its whole reply.
+func (w *response) interrupted(cause *relay.Error) { w.cause.CompareAndSwap(nil, cause) }
 
 func (w *response) end(e *relay.Error, started bool) error {
 	w.mu.Lock()

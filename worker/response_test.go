@@ -250,6 +250,25 @@ type wrapped struct{ http.ResponseWriter }
 
 func (w wrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// A handler that returns because it is interrupted has not replied, whatever it has said, and however it ends.
+func TestInterruptedReplyIsNoReply(t *testing.T) {
+	cause := relay.NewError(relay.CodeTimeout, "too late")
+	for name, end := range map[string]func(*response){
+		"returns": func(w *response) { w.interrupted(cause) },
+		"writes":  func(w *response) { _, _ = io.WriteString(w, "half"); w.interrupted(cause) },
+		"fails":   func(w *response) { w.interrupted(cause); _ = w.fail(relay.NewError(relay.CodeHandlerFailed, "no")) },
+	} {
+		got := respond(t, "GET", end)
+		if p := got.head.Failure; p == nil || p.Code != relay.CodeTimeout || got.body != "" {
+			t.Errorf("%s: %+v %q", name, got.head, got.body)
+		}
+	}
+	got := respond(t, "GET", func(w *response) { _, _ = io.WriteString(w, "half"); w.Flush(); w.interrupted(cause) })
+	if !errors.Is(got.err, relay.CodeTimeout) || got.body != "half" {
+		t.Errorf("flushed: %q, %v", got.body, got.err)
+	}
+}
+
 // A head that is too large is the handler's failure, not silence.
 func TestResponseHeadTooLarge(t *testing.T) {
 	got := respond(t, "GET", func(w *response) {

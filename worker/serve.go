@@ -104,6 +104,7 @@ func newExchangeRun(w *Worker, a *admitted, stream *relay.Stream, call Call) *ex
 
 // interrupt cancels the handler and tells the caller why.
 func (e *exchangeRun) interrupt(cause *relay.Error) {
+	e.response.interrupted(cause)
 	e.cancel(cause)
 	e.logFault(e.response.fail(cause))
 }

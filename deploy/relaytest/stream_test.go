@@ -434,3 +434,16 @@ func TestConnectionsCutUnderAStream(t *testing.T) {
 		t.Errorf("only %d connections were made: nothing was cut", made)
 	}
 }
+
+// A handler that returns when its time is over has not replied: the caller is told of the timeout, and never gets the empty
+// reply that a handler which says nothing otherwise makes.
+func TestHandlerReturnsWhenItsTimeIsOver(t *testing.T) {
+	n, _ := start(t)
+	n.Worker(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), nil)
+	client := n.Publisher(nil)
+	each(100, func(int) {
+		r := newRequest(t, "POST", "/", nil)
+		r.Header.Set("Obo-Timeout", "0.05")
+		do(client, r).wantCode(t, relay.CodeTimeout)
+	})
+}
