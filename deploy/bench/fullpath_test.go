@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -55,9 +54,14 @@ func newField(b testing.TB) *field {
 }
 
 func newClient(b testing.TB) *http.Client {
-	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true, DialContext: (&net.Dialer{}).DialContext}}
+	c := &http.Client{Transport: newTransport()}
 	b.Cleanup(c.CloseIdleConnections)
 	return c
+}
+
+// newTransport is the standard library's, as it comes but with enough idle connections.
+func newTransport() *http.Transport {
+	return &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}
 }
 
 func ways(direct, hop, gateway, relay string) []path {
@@ -76,12 +80,12 @@ func serve(b testing.TB, h http.Handler) string {
 	return s.URL
 }
 
-// hop is the standard library's reverse proxy, as it comes but with enough idle connections.
+// hop is the standard library's reverse proxy.
 func hop(target string) http.Handler {
 	u, _ := url.Parse(target) // of httptest
 	proxy := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
-		Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true},
+		Transport: newTransport(),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex() // or it breaks off echoes of more than a little
@@ -102,22 +106,33 @@ func relayed(b testing.TB, n *relaytest.Net, target string) http.Handler {
 	return sidecar
 }
 
-// backend echoes bodies, sleeps, and streams events.
+// answerTime is what the backend takes for an answer, as an app that asks a database does.
+const answerTime = 5 * time.Millisecond
+
+// backend echoes bodies, at once or after a while, sleeps, and streams events or without an end.
 func backend() http.Handler {
 	mux := http.NewServeMux()
 	buffers := sync.Pool{New: func() any { return new([64 << 10]byte) }}
-	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+	echo := func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 		buf := buffers.Get().(*[64 << 10]byte)
 		defer buffers.Put(buf)
 		_, _ = io.CopyBuffer(struct{ io.Writer }{w}, r.Body, buf[:]) // net/http's own would make a buffer for each request
+	}
+	mux.HandleFunc("/echo", echo)
+	mux.HandleFunc("/answer", func(w http.ResponseWriter, r *http.Request) {
+		pauseFor(r.Context(), answerTime)
+		echo(w, r)
 	})
-	mux.HandleFunc("/sleep", func(_ http.ResponseWriter, r *http.Request) {
-		timer := time.NewTimer(50 * time.Millisecond)
-		defer timer.Stop()
-		<-timer.C
+	mux.HandleFunc("/sleep", func(_ http.ResponseWriter, r *http.Request) { pauseFor(r.Context(), 50*time.Millisecond) })
+	mux.HandleFunc("/endless", func(w http.ResponseWriter, _ *http.Request) {
+		for block := make([]byte, 64<<10); ; {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
 	})
 	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -126,6 +141,15 @@ func backend() http.Handler {
 		<-r.Context().Done()
 	})
 	return mux
+}
+
+func pauseFor(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // pattern is a body that costs its reader nothing.

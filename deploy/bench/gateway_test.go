@@ -20,7 +20,7 @@ func gatewayBack(nc *nats.Conn, target string) error {
 	if err != nil {
 		return err
 	}
-	out := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}}
+	out := &http.Client{Transport: newTransport()}
 	return service.AddEndpoint("http", micro.HandlerFunc(func(r micro.Request) { go forward(out, target, r) }))
 }
 

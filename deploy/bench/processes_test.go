@@ -24,15 +24,16 @@ import (
 var parts = map[string]func(args []string) error{
 	"backend": func(args []string) error { return http.ListenAndServe(args[0], backend()) },
 	"hop":     func(args []string) error { return http.ListenAndServe(args[0], hop(args[1])) },
+	"people":  func(args []string) error { return http.ListenAndServe(args[0], people(args[1])) },
 	"gateway's HTTP half": func(args []string) error {
-		nc, err := gatewayConn(args[1], args[2])
+		nc, err := connect(args[1], args[2])
 		if err != nil {
 			return err
 		}
 		return http.ListenAndServe(args[0], gatewayFront(nc))
 	},
 	"gateway's NATS half": func(args []string) error {
-		nc, err := gatewayConn(args[1], args[2])
+		nc, err := connect(args[1], args[2])
 		if err != nil {
 			return err
 		}
@@ -62,8 +63,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// gatewayConn connects to a broker that may start later.
-func gatewayConn(url, seed string) (*nats.Conn, error) {
+// connect connects to a broker that may start later.
+func connect(url, seed string) (*nats.Conn, error) {
 	nkey, err := nats.NkeyOptionFromSeed(seed)
 	if err != nil {
 		return nil, err
@@ -90,38 +91,50 @@ func newProcesses(b *testing.B) *processes {
 		*address = "127.0.0.1:" + ports[i]
 	}
 	broker, target := "nats://"+at.broker, "http://"+at.backend
-	made, err := setup.Init(setup.Config{
-		Dir: filepath.Join(b.TempDir(), "relay"), Apps: []setup.App{{Name: relaytest.App}}, Services: []string{relaytest.Service}, NATSURL: broker,
-	})
-	relaytest.Must(b, err)
-	gatewayUser := relaytest.NewUser(b)
-	conf, err := os.ReadFile(made.ServerConf)
-	relaytest.Must(b, err)
-	relaytest.Must(b, os.WriteFile(made.ServerConf, []byte(relaytest.WithRoot(string(conf), gatewayUser)), 0o600))
+	made, seed := initialize(b, setup.Config{Apps: []setup.App{{Name: relaytest.App}}, Services: []string{relaytest.Service}, NATSURL: broker})
 	var host string
 	host, s.token = workspace(b)
-
-	part := func(name string, args ...string) {
-		s.start(b, os.Args[0], []string{partVariable + "=" + name}, args...)
-	}
-	seed := seedFile(b, gatewayUser)
-	part("backend", at.backend)
-	part("hop", at.hop, target)
-	part("gateway's HTTP half", at.gateway, broker, seed)
-	part("gateway's NATS half", target, broker, seed)
-	bin := relaytest.Build(b, built)
-	command := func(name string, args ...string) *relaytest.Process {
-		return s.start(b, filepath.Join(bin, name), nil, args...)
-	}
-	command("obo-broker", "--config", made.ServerConf)
-	s.worker = command("obo-worker", "--kit-file", made.Side(relay.RoleService, relaytest.Service).KitFile, "--workspace", host, "--forward", target)
-	s.publisher = command("obo-publisher", "--kit-file", made.Side(relay.RoleApp, relaytest.App).KitFile, "--route", relaytest.Service+"="+at.sidecar)
-
+	s.part(b, "hop", at.hop, target)
+	s.part(b, "gateway's HTTP half", at.gateway, broker, seed)
+	s.part(b, "gateway's NATS half", target, broker, seed)
+	s.relay(b, made, at.backend, at.sidecar, "--workspace", host)
 	s.paths = ways(target, "http://"+at.hop, "http://"+at.gateway, "http://"+at.sidecar)
 	for _, p := range s.paths {
 		s.await(b, p)
 	}
 	return s
+}
+
+// initialize makes the files of a relay, and the seed of a user who may do anything on its account.
+func initialize(b *testing.B, c setup.Config) (made setup.Result, rootSeed string) {
+	b.Helper()
+	c.Dir = filepath.Join(b.TempDir(), "relay")
+	made, err := setup.Init(c)
+	relaytest.Must(b, err)
+	root := relaytest.NewUser(b)
+	conf, err := os.ReadFile(made.ServerConf)
+	relaytest.Must(b, err)
+	relaytest.Must(b, os.WriteFile(made.ServerConf, []byte(relaytest.WithRoot(string(conf), root)), 0o600))
+	return made, seedFile(b, root)
+}
+
+// relay starts the backend, the broker, the worker with more flags, and the publisher.
+func (s *processes) relay(b *testing.B, made setup.Result, backend, sidecar string, workerFlags ...string) {
+	b.Helper()
+	s.part(b, "backend", backend)
+	bin := relaytest.Build(b, built)
+	command := func(name string, args ...string) *relaytest.Process {
+		return s.start(b, filepath.Join(bin, name), nil, args...)
+	}
+	command("obo-broker", "--config", made.ServerConf)
+	s.worker = command("obo-worker", append(workerFlags, "--kit-file", made.Side(relay.RoleService, relaytest.Service).KitFile, "--forward", "http://"+backend)...)
+	s.publisher = command("obo-publisher", "--kit-file", made.Side(relay.RoleApp, relaytest.App).KitFile, "--route", relaytest.Service+"="+sidecar)
+}
+
+// part starts one of parts.
+func (s *processes) part(b *testing.B, name string, args ...string) {
+	b.Helper()
+	s.start(b, os.Args[0], []string{partVariable + "=" + name}, args...)
 }
 
 // openLog opens the file that all parts write to; of a benchmark that fails its end is shown.
@@ -148,15 +161,21 @@ func (s *processes) start(b *testing.B, path string, env []string, args ...strin
 // await waits until a way answers.
 func (s *processes) await(b *testing.B, p path) {
 	b.Helper()
+	await(b, p.name, func() error { return s.echo(p.url, size) })
+}
+
+// await waits until something succeeds.
+func await(b *testing.B, name string, try func() error) {
+	b.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(relaytest.Patience); ; <-tick.C {
-		err := s.echo(p.url, size)
+		err := try()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			b.Fatalf("%s: %v", p.name, err)
+			b.Fatalf("%s: %v", name, err)
 		}
 	}
 }

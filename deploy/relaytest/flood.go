@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -32,22 +33,30 @@ const (
 
 // Flood is the app that does harm: it has a NATS user and an identity key that everybody trusts.
 type Flood struct {
-	n        *Net
-	ID       relay.Identity
-	NoisyID  relay.Identity
-	User     User
+	tb       testing.TB
+	side     *relay.Side
+	noisy    relay.Identity
 	Conn     *nats.Conn
 	Subjects relay.Subjects
 	Inbox    relay.ID
 }
 
+// NewFlood makes the app flood of its side, the key of the service noisy, and a connection that may do anything, for moves
+// that are a broker's or another service's, too.
+func NewFlood(tb testing.TB, side *relay.Side, noisy relay.Identity, root *nats.Conn) *Flood {
+	tb.Helper()
+	subjects, err := relay.NewSubjects("")
+	Must(tb, err)
+	return &Flood{tb: tb, side: side, noisy: noisy, Conn: root, Subjects: subjects, Inbox: relay.NewID()}
+}
+
 // NewWithFlood is New with the app flood and the service noisy beside the others.
 func NewWithFlood(tb testing.TB, log io.Writer) (*Net, *Flood) {
 	tb.Helper()
-	f := &Flood{ID: relay.NewIdentity(), NoisyID: relay.NewIdentity(), User: NewUser(tb), Inbox: relay.NewID()}
+	id, noisy, user := relay.NewIdentity(), relay.NewIdentity(), NewUser(tb)
 	n := NewWith(tb, log, Options{Conf: func(c *natsconf.Config) {
 		c.Apps[0].Calls = append(c.Apps[0].Calls, Noisy)
-		c.Apps = append(c.Apps, natsconf.App{Name: FloodApp, NKeys: []string{f.User.Public}, Calls: []string{Service}})
+		c.Apps = append(c.Apps, natsconf.App{Name: FloodApp, NKeys: []string{user.Public}, Calls: []string{Service}})
 		c.Services[0].Apps = append(c.Services[0].Apps, FloodApp)
 		c.Services = append(c.Services, natsconf.Service{Name: Noisy, NKeys: []string{NewUser(tb).Public}, Apps: []string{App}})
 	}})
@@ -55,34 +64,37 @@ func NewWithFlood(tb testing.TB, log io.Writer) (*Net, *Flood) {
 	var err error
 	n.Trust, err = relay.TrustFile{
 		Type:     relay.TrustTypeName,
-		Apps:     map[string]relay.JWKS{App: keys(n.AppID), FloodApp: keys(f.ID)},
-		Services: map[string]relay.JWKS{Service: keys(n.ServiceID), Noisy: keys(f.NoisyID)},
+		Apps:     map[string]relay.JWKS{App: keys(n.AppID), FloodApp: keys(id)},
+		Services: map[string]relay.JWKS{Service: keys(n.ServiceID), Noisy: keys(noisy)},
 	}.Trust()
 	Must(tb, err)
-	f.n, f.Conn = n, n.Connect(n.Root) // for moves that are a broker's or another service's, too
-	f.Subjects, err = relay.NewSubjects("")
-	Must(tb, err)
-	return n, f
+	side := &relay.Side{Identity: id, Trust: n.Trust, Connect: relay.ConnectConfig{URL: n.URL, NKeySeed: user.Seed}}
+	return n, NewFlood(tb, side, noisy, n.Connect(n.Root))
 }
 
 // Publisher is a publisher of the app flood.
 func (f *Flood) Publisher() *publisher.Transport {
-	return f.n.Publisher(func(c *publisher.Config) {
-		c.App, c.Identity, c.NATS.NKeySeed = FloodApp, f.ID, f.User.Seed
+	f.tb.Helper()
+	t, err := publisher.New(publisher.Config{
+		App: FloodApp, Identity: f.side.Identity, Trust: f.side.Trust, NATS: f.side.Connect, Log: slog.New(slog.DiscardHandler),
+		DiscoverWait: 2 * time.Second, // a machine that runs many tests is slow
 	})
+	Must(f.tb, err)
+	Start(f.tb, t.Run)
+	return t
 }
 
-// Worker returns what an instance announces, without keeping anything of what else is said.
-func (f *Flood) Worker(instance string) *relay.Announcement {
-	f.n.tb.Helper()
+// Worker returns what a worker announces, without keeping anything of what else is said.
+func (f *Flood) Worker() *relay.Announcement {
+	f.tb.Helper()
 	heard, err := f.Conn.SubscribeSync(f.Subjects.Announce(Service))
-	Must(f.n.tb, err)
-	defer func() { Must(f.n.tb, heard.Unsubscribe()) }()
+	Must(f.tb, err)
+	defer func() { Must(f.tb, heard.Unsubscribe()) }()
 	for {
-		Must(f.n.tb, f.Conn.Publish(f.Subjects.Discover(Service), nil))
+		Must(f.tb, f.Conn.Publish(f.Subjects.Discover(Service), nil))
 		m, err := heard.NextMsg(Patience)
-		Must(f.n.tb, err)
-		if said, err := f.n.Trust.VerifyAnnouncement(Service, m.Data, time.Now()); err == nil && said.Instance == instance {
+		Must(f.tb, err)
+		if said, err := f.side.Trust.VerifyAnnouncement(Service, m.Data, time.Now()); err == nil {
 			return said
 		}
 	}
@@ -131,9 +143,9 @@ func (f *Flood) Frames(to *relay.Announcement, n int) func() *nats.Msg {
 // Requests makes valid requests of one person, for a path.
 func (f *Flood) Requests(to *relay.Announcement, path string) func() *nats.Msg {
 	token, err := relay.NewToken(Token("mallory", time.Now().Add(time.Hour)))
-	Must(f.n.tb, err)
-	grant, compact, err := relay.SealGrant(f.ID, FloodApp, to, token, time.Now())
-	Must(f.n.tb, err)
+	Must(f.tb, err)
+	grant, compact, err := relay.SealGrant(f.side.Identity, FloodApp, to, token, time.Now())
+	Must(f.tb, err)
 	return func() *nats.Msg {
 		id := relay.NewID()
 		head := &relay.RequestHead{
@@ -165,40 +177,40 @@ func (f *Flood) Grants(to *relay.Announcement, forged bool) func() *nats.Msg {
 	b64 := base64.RawURLEncoding
 	marshal := func(v any) []byte {
 		b, err := json.Marshal(v)
-		Must(f.n.tb, err)
+		Must(f.tb, err)
 		return b
 	}
 	bytes := func(s string) []byte {
 		b, err := b64.DecodeString(s)
-		Must(f.n.tb, err)
+		Must(f.tb, err)
 		return b
 	}
 	now := time.Now()
-	private := f.ID.Private()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: ed25519.NewKeyFromSeed(bytes(private.D)), KeyID: f.ID.Kid()}},
+	private := f.side.Identity.Private()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: ed25519.NewKeyFromSeed(bytes(private.D)), KeyID: f.side.Identity.Kid()}},
 		(&jose.SignerOptions{}).WithType(relay.GrantTypeName+"+jwt"))
-	Must(f.n.tb, err)
+	Must(f.tb, err)
 	jws, err := signer.Sign(marshal(map[string]any{
 		"iss": FloodApp, "aud": Service, "rkid": to.Kid, "gid": relay.NewID(), "iat": now.Unix(), "exp": now.Add(relay.MaxGrantLife).Unix(),
 		"secret": b64.EncodeToString(make([]byte, 32)), "token": Token("mallory", now.Add(time.Hour)),
 	}))
-	Must(f.n.tb, err)
+	Must(f.tb, err)
 	inner, err := jws.CompactSerialize()
-	Must(f.n.tb, err)
+	Must(f.tb, err)
 	recipient, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, bytes(to.Key.X)...), bytes(to.Key.Y)...))
-	Must(f.n.tb, err)
+	Must(f.tb, err)
 	ephemeral, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	Must(f.n.tb, err)
+	Must(f.tb, err)
 	point, err := ephemeral.PublicKey.Bytes()
-	Must(f.n.tb, err)
+	Must(f.tb, err)
 	header := b64.EncodeToString(marshal(map[string]any{
 		"alg": "ECDH-ES", "enc": "A256GCM", "cty": "JWT", "kid": to.Kid,
 		"epk": map[string]string{"kty": "EC", "crv": "P-256", "x": b64.EncodeToString(point[1:33]), "y": b64.EncodeToString(point[33:])},
 	}))
 	block, err := aes.NewCipher(josecipher.DeriveECDHES("A256GCM", nil, nil, ephemeral, recipient, 32))
-	Must(f.n.tb, err)
+	Must(f.tb, err)
 	aead, err := cipher.NewGCM(block)
-	Must(f.n.tb, err)
+	Must(f.tb, err)
 	return func() *nats.Msg {
 		nonce := make([]byte, aead.NonceSize())
 		_, _ = rand.Read(nonce)
@@ -220,9 +232,9 @@ func (f *Flood) Discover() *nats.Msg { return &nats.Msg{Subject: f.Subjects.Disc
 // checking it shows to be wrong.
 func (f *Flood) Announcements() func() *nats.Msg {
 	key, err := relay.NewInstanceKey(time.Now().Add(time.Hour))
-	Must(f.n.tb, err)
-	jws, err := relay.Announcement{Service: Noisy, Instance: relay.NewInstance(), Seq: 1, State: relay.Ready, Capacity: 1, Version: "1", Server: "N"}.Sign(f.NoisyID, key, time.Now())
-	Must(f.n.tb, err)
+	Must(f.tb, err)
+	jws, err := relay.Announcement{Service: Noisy, Instance: relay.NewInstance(), Seq: 1, State: relay.Ready, Capacity: 1, Version: "1", Server: "N"}.Sign(f.noisy, key, time.Now())
+	Must(f.tb, err)
 	data := []byte(jws)
 	data[len(data)-10] ^= 1
 	return func() *nats.Msg { return &nats.Msg{Subject: f.Subjects.Announce(Noisy), Data: data} }

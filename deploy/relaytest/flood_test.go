@@ -35,9 +35,9 @@ func newFloodStage(t *testing.T, change func(*worker.Config)) *floodStage {
 	t.Parallel()
 	s := &floodStage{log: new(relaytest.Log), slow: make(chan struct{})}
 	s.n, s.flood = relaytest.NewWithFlood(t, s.log)
-	w, _ := s.n.Worker(http.HandlerFunc(s.serve), change)
+	s.n.Worker(http.HandlerFunc(s.serve), change)
 	s.client, s.inspect = s.n.Publisher(nil), newInspector(t, s.n)
-	s.to = s.flood.Worker(w.Instance())
+	s.to = s.flood.Worker()
 	return s
 }
 
