@@ -138,6 +138,7 @@ func TestEveryFrameOfAStream(t *testing.T) {
 	post := func(path string) reply {
 		r := newRequest(t, "POST", path, chunked{bytes.NewReader(upload)})
 		r.Header.Set("X-Forwarded-Access-Token", relaytest.Token(path, tomorrow())) // each of its own person: slots are shared fairly
+		r.Header.Set(relay.HeaderTimeout, "20")                                     // what ends a stream whose last frame never comes
 		return do(client, r)
 	}
 	// A stream that is left alone, to learn how its frames are numbered, and for frames of another request.
