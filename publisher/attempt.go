@@ -63,13 +63,11 @@ func (t *Transport) attempt(c *call, where candidate, body io.ReadCloser, releas
 	return resp, f
 }
 
-// start seals and publishes the first message, in turn. An error means that nothing has left.
+// start seals and publishes the first message. An error means that nothing has left.
 func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *relay.Error) {
 	if most := where.said.MaxBody; most > 0 && c.head.Length > most {
 		return nil, relay.Errorf(relay.CodeBodyTooLarge, "the body has %d bytes, the service takes at most %d", c.head.Length, most)
 	}
-	t.turns.take(c.tag)
-	defer t.turns.pass()
 	grant, err := t.grants.get(c.token, c.tag, where.said)
 	if err != nil {
 		return nil, relay.AsError(err)

@@ -27,7 +27,6 @@ type Transport struct {
 	budget    *relay.Budget
 	buffers   *buffers // of uploads
 	slots     *slots
-	turns     *turns        // to seal and send
 	nc        *nats.Conn    // set before ready is closed
 	ready     chan struct{} // closed when Run has a connection object
 	stopped   chan struct{} // closed when Run has returned
@@ -50,7 +49,7 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t := &Transport{
 		cfg: cfg, log: cfg.Log, inbox: relay.NewID(), doubts: rate.NewLimiter(20, 20), directory: newDirectory(cfg.Trust, cfg.Now),
-		budget: relay.NewBudget(relay.ConnectionBudget), buffers: newBuffers(), slots: newSlots(cfg.MaxInFlight), turns: newTurns(),
+		budget: relay.NewBudget(relay.ConnectionBudget), buffers: newBuffers(), slots: newSlots(cfg.MaxInFlight),
 		ready: make(chan struct{}), stopped: make(chan struct{}), live: map[relay.ID]*attempt{}, up: make(chan struct{}), watched: map[string]bool{},
 	}
 	t.subjects, _ = relay.NewSubjects(cfg.Prefix) // validated
