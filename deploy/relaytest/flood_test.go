@@ -32,7 +32,6 @@ type floodStage struct {
 
 func newFloodStage(t *testing.T, change func(*worker.Config)) *floodStage {
 	t.Helper()
-	t.Parallel()
 	s := &floodStage{log: new(relaytest.Log), slow: make(chan struct{})}
 	s.n, s.flood = relaytest.NewWithFlood(t, s.log)
 	s.n.Worker(http.HandlerFunc(s.serve), change)
@@ -77,7 +76,8 @@ func (s *floodStage) serves(t *testing.T, when string) {
 	}
 }
 
-// While an app floods with messages of each kind, another app's people are served, and nothing grows without bound.
+// While an app floods with messages of each kind, another app's people are served, and nothing grows without bound. It runs
+// alone: the heap is that of all tests.
 func TestFloodsOfOneAppLeaveTheOthersServed(t *testing.T) {
 	s := newFloodStage(t, func(c *worker.Config) { c.GrantRate = 100 })
 	const many = 2000 / raceSlows // a second: more than the worker could read at all would keep everybody out
@@ -125,6 +125,7 @@ func heap() int64 {
 // New grants cost a worker public-key work, so an app that sends many of them is refused for a while: what it sends then
 // is not opened, the other app's new grants are, and the very bytes are good again when the rate allows.
 func TestFloodOfGrantsIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newFloodStage(t, func(c *worker.Config) { c.GrantRate = 5 })
 	next := s.flood.Grants(s.to, false)
 	for range 100 {
@@ -188,6 +189,7 @@ func waitUntil(t *testing.T, what string, ok func() bool) {
 
 // One person's flood leaves room for the app's other people at the publisher and at the worker.
 func TestOnePersonsFloodLeavesTheOthersServed(t *testing.T) {
+	t.Parallel()
 	s := newFloodStage(t, func(c *worker.Config) { c.MaxInFlight = 8 })
 	flooded := s.n.Publisher(func(c *publisher.Config) { c.MaxInFlight = 40 })
 	var busy, overloaded atomic.Int64
@@ -218,6 +220,7 @@ func TestOnePersonsFloodLeavesTheOthersServed(t *testing.T) {
 
 // A worker that is flooded with more requests than it knows at once refuses the flood's, and knows the others'.
 func TestHardCapIsOneAppsOwn(t *testing.T) {
+	t.Parallel()
 	s := newFloodStage(t, func(c *worker.Config) { c.MaxInFlight = 1024 }) // the cap is 8192, of which one app has half
 	next := s.flood.Requests(s.to, "/slow")
 	for range 4200 {
