@@ -14,6 +14,9 @@ import (
 
 // response makes the http.Response of a reply whose head has come.
 func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.Response, *failure) {
+	if head.Status < 200 { // an upgrade was not asked for, and what informs comes in frames of its own
+		return nil, a.broken(relay.Errorf(relay.CodeStreamBroken, "the reply ends with the status %d", head.Status))
+	}
 	relay.StripReply(head.Header)
 	head.Header.Set(relay.HeaderOboID, a.stream.ID().String())
 	resp := &http.Response{

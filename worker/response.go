@@ -3,7 +3,6 @@ package worker
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -44,6 +43,7 @@ type response struct {
 var (
 	_ http.ResponseWriter = (*response)(nil)
 	_ http.Flusher        = (*response)(nil)
+	_ io.Writer           = (*response)(nil)
 )
 
 // bufferSize is how much of a reply waits for a flush or the end: with its head it fits into one frame.
@@ -312,92 +312,9 @@ func (w *response) sendEnd(end *relay.End) error {
 	return w.stream.SendEnd(b, w.status)
 }
 
-// refuse ends a request that no handler has seen.
-func (w *response) refuse(e *relay.Error) error { return w.end(e, false) }
-
-// fail ends a request that a handler has seen: with a failure in place of the head if that has not gone, else with a
-// broken body. Only a code that is in itself proof of "not started" refuses.
-func (w *response) fail(e *relay.Error) error {
-	if cause := w.cause.Load(); cause != nil {
-		e = cause
-	}
-	return w.end(e, started(e))
-}
-
-// started reports whether a handler that ends with e may have done something.
-func started(e *relay.Error) bool { return e.Code.Info().Outcome != relay.NotStarted }
-
-// interrupted is called before the handler is told to break off: if it returns, what it has said until then must not be taken
-// for its whole reply.
-func (w *response) interrupted(cause *relay.Error) { w.cause.CompareAndSwap(nil, cause) }
-
-func (w *response) end(e *relay.Error, started bool) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.breakOff(e, started)
-}
-
-func (w *response) breakOff(e *relay.Error, started bool) error {
-	if w.over {
-		return nil
-	}
-	w.over = true
-	w.code = e.Code
-	named := *e // the handler may be reading it: it is its context's cause
-	named.RequestID = w.stream.ID().String()
-	problem := named.Problem()
-	if w.headSent {
-		problem.Outcome = relay.Unknown
-		end, err := relay.EncodeHead(&relay.End{Failure: problem})
-		if err != nil {
-			return err
-		}
-		return w.stream.SendEnd(end, w.status)
-	}
-	head := &relay.ReplyHead{Status: problem.Status, Header: http.Header{}, Length: 0}
-	if started {
-		problem.Outcome = relay.Unknown
-		head.Failure = problem
-	} else {
-		problem.Outcome = relay.NotStarted
-		head.Refusal = problem
-	}
-	w.status = problem.Status
-	b, err := relay.EncodeHead(head)
-	if err != nil {
-		return err
-	}
-	w.headSent = true
-	w.onHead()
-	return w.stream.SendHead(b, nil, true, problem.Status)
-}
-
 // result is what the request ended with, for counters and the log.
 func (w *response) result() (status int, code relay.Code, written int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status, w.code, w.written
 }
-
-// Fail ends the request with an error of the relay in place of a reply: for handlers that know that nothing was started
-// (CodeUpstreamDown: the publisher may try another instance) or that something broke. On any other ResponseWriter it
-// writes the problem as application/problem+json.
-func Fail(w http.ResponseWriter, e *relay.Error) {
-	for unwrapped := w; ; {
-		if r, ok := unwrapped.(*response); ok {
-			_ = r.fail(e) // the stream's own failure, if any, is logged where the request ends
-			return
-		}
-		u, ok := unwrapped.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			break
-		}
-		unwrapped = u.Unwrap()
-	}
-	problem := e.Problem()
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(problem.Status)
-	_ = json.NewEncoder(w).Encode(problem)
-}
-
-var _ io.Writer = (*response)(nil)

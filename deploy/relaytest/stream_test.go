@@ -447,3 +447,17 @@ func TestHandlerReturnsWhenItsTimeIsOver(t *testing.T) {
 		do(client, r).wantCode(t, relay.CodeTimeout)
 	})
 }
+
+// A handler that switches protocols, which nobody can have asked for, has not replied: no sidecar passes a 101 on.
+func TestHandlerSwitchesProtocols(t *testing.T) {
+	n, _ := start(t)
+	n.Worker(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusSwitchingProtocols) }), nil)
+	client := n.Publisher(nil)
+	send(t, client, "POST", "/").wantCode(t, relay.CodeStreamBroken)
+	server := sidecar(t, client)
+	r := newRequest(t, "POST", "/", nil)
+	r.URL.Host, r.Host = server.Listener.Addr().String(), ""
+	if got := do(sidecarClient(t).Transport, r); got.StatusCode != relay.CodeStreamBroken.Info().Status {
+		t.Errorf("%s", got)
+	}
+}
