@@ -195,10 +195,3 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	b.n.Add(int64(n))
 	return n, err
 }
-
-// WriteTo saves io.Copy its buffer where the whole body is in memory already.
-func (b *countedBody) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.Copy(w, b.ReadCloser)
-	b.n.Add(n)
-	return n, err
-}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -113,3 +114,15 @@ func (b *requestBody) Read(p []byte) (int, error) {
 
 // Close does nothing: what the handler leaves unread ends with the stream.
 func (b *requestBody) Close() error { return nil }
+
+// wholeBody is the body of a relayed request that came with the head. Forward knows it: a body that net/http knows to be in
+// memory leaves in one write with the head, and wakes the app once.
+type wholeBody struct{ bytes.Reader }
+
+func newWholeBody(b []byte) *wholeBody {
+	w := new(wholeBody)
+	w.Reset(b)
+	return w
+}
+
+func (*wholeBody) Close() error { return nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -49,6 +50,9 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 			r.Out.URL.Scheme, r.Out.URL.Host = origin.Scheme, origin.Host
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 			r.Out.Host = ""
+			if whole, ok := r.In.Body.(*wholeBody); ok {
+				r.Out.Body = io.NopCloser(&whole.Reader) // may be read after the handler has returned, unlike a server's
+			}
 			r.Out.Trailer = r.In.Trailer // filled in when the body has been read, after ReverseProxy's copy
 		},
 		Transport:    transport,

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -87,7 +86,7 @@ type exchangeRun struct {
 	response *response
 	userName string
 	record   *AuditRecord
-	received atomic.Int64 // bytes of the body that the handler has read
+	received atomic.Int64 // bytes of the body that came with the head, or that the handler has read
 }
 
 func newExchangeRun(w *Worker, a *admitted, stream *relay.Stream, call Call) *exchangeRun {
@@ -189,7 +188,7 @@ func (e *exchangeRun) dispatch(user *User) {
 	if len(unfit) > 0 {
 		e.w.log.Warn("identity headers left out: the person's values do not fit", "request_id", e.call.ID.String(), "headers", unfit)
 	}
-	r.Body = counted(e.body(r), &e.received)
+	r.Body = e.body(r)
 	returned := false
 	defer func() {
 		if !returned { // p is nil after runtime.Goexit, which must not make half of a reply look whole
@@ -209,14 +208,15 @@ func (e *exchangeRun) body(r *http.Request) io.ReadCloser {
 		if len(e.a.body) == 0 {
 			return http.NoBody
 		}
-		return io.NopCloser(bytes.NewReader(e.a.body))
+		e.received.Store(r.ContentLength)
+		return newWholeBody(e.a.body)
 	}
 	e.stream.Expect(e.a.head.Length)
 	body := &requestBody{ctx: e.ctx, stream: e.stream, length: e.a.head.Length, request: r}
 	if most := e.w.cfg.MaxBody; most > 0 {
-		return http.MaxBytesReader(e.response, body, most)
+		return counted(http.MaxBytesReader(e.response, body, most), &e.received)
 	}
-	return body
+	return counted(body, &e.received)
 }
 
 // panicked ends the request of a handler that died, or that ended its goroutine: p is nil then. The panic's value may hold anything of the request, so only its type
