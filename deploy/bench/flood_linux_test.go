@@ -30,6 +30,7 @@ type floods struct {
 	*processes
 	flood   *relaytest.Flood
 	sidecar string
+	backend string
 	people  string
 	to      *relay.Announcement
 	nobody  *relay.Announcement // who is not there: what is sent to it costs the flooder and the broker, and no worker
@@ -51,7 +52,7 @@ func newFloods(b *testing.B) *floods {
 	for i, address := range []*string{&at.broker, &at.backend, &at.sidecar, &at.people} {
 		*address = "127.0.0.1:" + ports[i]
 	}
-	f.sidecar, f.people = "http://"+at.sidecar, "http://"+at.people
+	f.sidecar, f.backend, f.people = "http://"+at.sidecar, "http://"+at.backend, "http://"+at.people
 	made, seed := initialize(b, setup.Config{
 		Apps:     []setup.App{{Name: relaytest.App}, {Name: relaytest.FloodApp, Calls: []string{relaytest.Service}}},
 		Services: []string{relaytest.Service, relaytest.Noisy}, NATSURL: "nats://" + at.broker,
@@ -110,12 +111,13 @@ func newFloods(b *testing.B) *floods {
 	return f
 }
 
-// callers sends n requests at once until ctx ends, the first of each within start; to nobody it sends none.
-func (f *floods) callers(rt http.RoundTripper, n int, start time.Duration, url string, token func(i int) string, then func(context.Context, *http.Response)) func(context.Context, *relay.Announcement) int {
+// callers sends n requests at once until ctx ends, the first of each within start. To nobody they go by no relay, straight to
+// the backend: it has as much to do, and the machine nearly.
+func (f *floods) callers(rt http.RoundTripper, n int, start time.Duration, base, path string, token func(i int) string, then func(context.Context, *http.Response)) func(context.Context, *relay.Announcement) int {
 	return func(ctx context.Context, to *relay.Announcement) int {
+		rt, url := rt, base+path
 		if to == f.nobody {
-			<-ctx.Done()
-			return 0
+			rt, url = f.client.Transport, f.backend+path
 		}
 		var sent atomic.Int64
 		var wait sync.WaitGroup
@@ -147,14 +149,14 @@ func (f *floods) hoard(t *publisher.Transport) func(context.Context, *relay.Anno
 	for i := range tokens {
 		tokens[i] = longToken(fmt.Sprint("hoarder", i), time.Now().Add(time.Hour))
 	}
-	return f.callers(t, 300, 0, "http://middleware/endless", func(i int) string { return tokens[i%len(tokens)] }, func(ctx context.Context, _ *http.Response) { <-ctx.Done() })
+	return f.callers(t, 300, 0, "http://"+relaytest.Service, "/endless", func(i int) string { return tokens[i%len(tokens)] }, func(ctx context.Context, _ *http.Response) { <-ctx.Done() })
 }
 
 // person is somebody with 1000 requests at once, through the publisher of the others. Those that are refused come again a
 // second later, so what began in one instant comes again in one.
 func (f *floods) person(start time.Duration) func(context.Context, *relay.Announcement) int {
 	token := longToken("mallory", time.Now().Add(time.Hour))
-	return f.callers(f.client.Transport, 1000, start, f.sidecar+"/sleep", func(int) string { return token }, func(_ context.Context, resp *http.Response) { _, _ = io.Copy(io.Discard, resp.Body) })
+	return f.callers(f.client.Transport, 1000, start, f.sidecar, "/sleep", func(int) string { return token }, func(_ context.Context, resp *http.Response) { _, _ = io.Copy(io.Discard, resp.Body) })
 }
 
 // others is what the other app's people see for a while.
@@ -263,7 +265,7 @@ func (r *floodRun) String() string {
 }
 
 // BenchmarkFlood prints what another app's people see while an app floods: quiet, while the same flood goes to nobody (so
-// the machine, the flooder and the broker are as busy, and the worker is not), while it goes to the worker, and in the
+// the machine, the flooder and the broker or the backend are as busy, and the worker is not), while it goes to the worker, and in the
 // second after it; the most memory that worker and publisher held; and the processor time that a message costs them beyond
 // that to nobody. The number of iterations is the number of rounds of a second each: a p99 needs ten. OBO_FLOOD_RATE is
 // messages per second (5000).
