@@ -128,7 +128,7 @@ func checkCall(t *testing.T, c *call, r *http.Request) {
 	for name := range head.Header {
 		folded := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 		switch {
-		case strings.HasPrefix(folded, "x-forwarded"), strings.HasPrefix(folded, "obo-"), strings.HasPrefix(folded, "proxy-"),
+		case strings.HasPrefix(folded, "x-forwarded-"), folded == "x-forwarded", strings.HasPrefix(folded, "obo-"), strings.HasPrefix(folded, "proxy-"),
 			folded == "authorization", folded == "connection", folded == "upgrade", folded == "te", folded == "content-length", folded == "transfer-encoding":
 			t.Errorf("%s crosses", name)
 		}

@@ -144,6 +144,7 @@ func (o *Observer) Watch(w *worker.Worker) error {
 	var s worker.Stats
 	all := telemetry.NewObserved(o.meter)
 	all.Gauge("obo.worker.requests.in_flight", "{request}", "Requests under way", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.InFlight)) })
+	all.Gauge("obo.worker.requests.waiting", "{request}", "Of the requests under way, those that wait for a slot", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.Waiting)) })
 	all.Gauge("obo.worker.requests.capacity", "{request}", "Requests served at once", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.Capacity)) })
 	all.Counter("obo.worker.messages.dropped", "{message}", "Messages and frames that changed nothing: forged, repeated, malformed or late", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.Dropped)) })
 	all.Counter("obo.worker.messages.refused", "{message}", "Requests that were answered unsealed, by code", func(report func(int64, ...attribute.KeyValue)) {
