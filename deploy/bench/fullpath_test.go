@@ -46,10 +46,11 @@ func newField(b testing.TB) *field {
 	quiet(n)
 	server, client := n.Connect(n.Root), n.Connect(n.Root)
 	relaytest.Must(b, gatewayBack(server, target))
+	relaytest.Must(b, sealedBack(server, target))
 	relaytest.Must(b, server.Flush())
 	return &field{
 		token: longToken("warm", time.Now().Add(time.Hour)), client: newClient(b),
-		paths: ways(target, serve(b, hop(target)), serve(b, gatewayFront(client)), serve(b, relayed(b, n, target))),
+		paths: ways(target, serve(b, hop(target)), serve(b, gatewayFront(client)), serve(b, sealedFront(client)), serve(b, relayed(b, n, target))),
 	}
 }
 
@@ -64,11 +65,21 @@ func newTransport() *http.Transport {
 	return &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}
 }
 
-func ways(direct, hop, gateway, relay string) []path {
+// The places of those that others are compared with, and ours, in what ways returns.
+const (
+	atDirect = iota
+	_
+	atFloor
+	atSealed
+	atOurs
+)
+
+func ways(direct, hop, gateway, sealed, relay string) []path {
 	return []path{
 		{"direct", direct, anySize},
 		{"one ReverseProxy", hop, anySize},
 		{"unsealed gateway", gateway, 1000 << 10},
+		{"sealed gateway", sealed, 1000 << 10},
 		{"obo-relay", relay, anySize},
 	}
 }
@@ -276,8 +287,8 @@ func BenchmarkFullPath(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 	fmt.Print("\n", f.table(results))
 	for l, runs := range results {
-		slices.Sort(runs[3].times)
-		if err := runs[3].err; err != nil {
+		slices.Sort(runs[atOurs].times)
+		if err := runs[atOurs].err; err != nil {
 			b.Errorf("%v: %v", l, err)
 		}
 	}
@@ -297,7 +308,7 @@ func BenchmarkAround(b *testing.B) {
 	fmt.Printf("\n%-20s %18s %26s\n", "", "first event", "64 callers of 50 ms sleeps")
 	for b.Loop() {
 		for _, p := range f.paths {
-			if p.name == "unsealed gateway" { // cannot stream
+			if p.most != anySize { // cannot stream
 				continue
 			}
 			first := &run{}
@@ -357,7 +368,7 @@ func (f *field) sleepers(b *testing.B, base string) float64 {
 	return 64 * each / time.Since(start).Seconds()
 }
 
-// BenchmarkOne is one way alone, for profiles: number OBO_WAY of newField's (3, ours), OBO_CALLERS callers (1), bodies of
+// BenchmarkOne is one way alone, for profiles: number OBO_WAY of newField's (4, ours), OBO_CALLERS callers (1), bodies of
 // OBO_SIZE bytes (1024).
 func BenchmarkOne(b *testing.B) {
 	number := func(name string, otherwise int) int {
@@ -368,7 +379,7 @@ func BenchmarkOne(b *testing.B) {
 	}
 	callers, size := number("OBO_CALLERS", 1), int64(number("OBO_SIZE", 1<<10))
 	f := newField(b)
-	way := f.paths[number("OBO_WAY", 3)]
+	way := f.paths[number("OBO_WAY", atOurs)]
 	f.round(&run{}, way, load{1 << 10, 32}, 200*time.Millisecond)
 	b.SetBytes(size)
 	b.ReportAllocs()

@@ -53,23 +53,27 @@ func gatewayFront(nc *nats.Conn) http.Handler {
 // forward hands one message to the backend and answers with what it said.
 func forward(out *http.Client, target string, r micro.Request) {
 	h := http.Header(r.Headers())
-	req, err := http.NewRequest(h.Get("Method"), target+h.Get("Target"), bytes.NewReader(r.Data()))
-	if err != nil {
-		_ = r.Error("400", err.Error(), nil)
-		return
-	}
-	req.Header = h
-	resp, err := out.Do(req)
-	if err != nil {
-		_ = r.Error("502", err.Error(), nil)
-		return
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	resp, body, err := fetch(out, h.Get("Method"), target+h.Get("Target"), h, r.Data())
 	if err != nil {
 		_ = r.Error("502", err.Error(), nil)
 		return
 	}
 	resp.Header.Set("Status-Code", strconv.Itoa(resp.StatusCode))
 	_ = r.Respond(body, micro.WithHeaders(micro.Headers(resp.Header)))
+}
+
+// fetch sends one request and reads the whole answer.
+func fetch(out *http.Client, method, url string, h http.Header, body []byte) (*http.Response, []byte, error) {
+	req, err := http.NewRequest(method, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Header = h
+	resp, err := out.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return resp, answer, err
 }

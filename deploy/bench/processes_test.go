@@ -22,26 +22,38 @@ import (
 // parts are what else this binary is, in processes of their own: the two ends and what the relay stands beside. Each takes
 // addresses, and returns only if it fails.
 var parts = map[string]func(args []string) error{
-	"backend": func(args []string) error { return http.ListenAndServe(args[0], backend()) },
-	"hop":     func(args []string) error { return http.ListenAndServe(args[0], hop(args[1])) },
-	"people":  func(args []string) error { return http.ListenAndServe(args[0], people(args[1])) },
-	"gateway's HTTP half": func(args []string) error {
+	"backend":             func(args []string) error { return http.ListenAndServe(args[0], backend()) },
+	"hop":                 func(args []string) error { return http.ListenAndServe(args[0], hop(args[1])) },
+	"people":              func(args []string) error { return http.ListenAndServe(args[0], people(args[1])) },
+	"gateway's HTTP half": httpHalf(gatewayFront),
+	"gateway's NATS half": natsHalf(gatewayBack),
+	"sealed HTTP half":    httpHalf(sealedFront),
+	"sealed NATS half":    natsHalf(sealedBack),
+}
+
+// httpHalf is a gateway's half beside the client: it listens at the first address.
+func httpHalf(front func(*nats.Conn) http.Handler) func(args []string) error {
+	return func(args []string) error {
 		nc, err := connect(args[1], args[2])
 		if err != nil {
 			return err
 		}
-		return http.ListenAndServe(args[0], gatewayFront(nc))
-	},
-	"gateway's NATS half": func(args []string) error {
+		return http.ListenAndServe(args[0], front(nc))
+	}
+}
+
+// natsHalf is a gateway's half beside the backend, which is the first address.
+func natsHalf(back func(nc *nats.Conn, target string) error) func(args []string) error {
+	return func(args []string) error {
 		nc, err := connect(args[1], args[2])
 		if err != nil {
 			return err
 		}
-		if err := gatewayBack(nc, args[0]); err != nil {
+		if err := back(nc, args[0]); err != nil {
 			return err
 		}
 		select {}
-	},
+	}
 }
 
 const partVariable = "OBO_BENCH_PART"
@@ -85,9 +97,9 @@ func newProcesses(b *testing.B) *processes {
 	b.Helper()
 	s := &processes{field: &field{client: newClient(b)}}
 	s.openLog(b)
-	var at struct{ broker, backend, hop, gateway, sidecar string }
-	ports := relaytest.FreePorts(b, 5)
-	for i, address := range []*string{&at.broker, &at.backend, &at.hop, &at.gateway, &at.sidecar} {
+	var at struct{ broker, backend, hop, gateway, sealed, sidecar string }
+	ports := relaytest.FreePorts(b, 6)
+	for i, address := range []*string{&at.broker, &at.backend, &at.hop, &at.gateway, &at.sealed, &at.sidecar} {
 		*address = "127.0.0.1:" + ports[i]
 	}
 	broker, target := "nats://"+at.broker, "http://"+at.backend
@@ -97,8 +109,10 @@ func newProcesses(b *testing.B) *processes {
 	s.part(b, "hop", at.hop, target)
 	s.part(b, "gateway's HTTP half", at.gateway, broker, seed)
 	s.part(b, "gateway's NATS half", target, broker, seed)
+	s.part(b, "sealed HTTP half", at.sealed, broker, seed)
+	s.part(b, "sealed NATS half", target, broker, seed)
 	s.relay(b, made, at.backend, at.sidecar, "--workspace", host)
-	s.paths = ways(target, "http://"+at.hop, "http://"+at.gateway, "http://"+at.sidecar)
+	s.paths = ways(target, "http://"+at.hop, "http://"+at.gateway, "http://"+at.sealed, "http://"+at.sidecar)
 	for _, p := range s.paths {
 		s.await(b, p)
 	}
@@ -199,7 +213,7 @@ func workspace(b *testing.B) (url, token string) {
 // sidecar, keys, grant.
 func BenchmarkStart(b *testing.B) {
 	s := newProcesses(b)
-	relayed := s.paths[3]
+	relayed := s.paths[atOurs]
 	first := &run{}
 	for b.Loop() {
 		for _, p := range []*relaytest.Process{s.publisher, s.worker} {

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// table is the results as text. Ratios are to the unsealed gateway, or to the one reverse proxy where that cannot carry it.
+// table is the results as text. Ratios are to the unsealed gateway (the floor), the sealed one, and no relay at all.
 func (f *field) table(results map[load][]*run) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "%-20s %-17s %11s %9s %9s %8s %8s\n", "load", "way", "requests/s", "p50 ms", "p99 ms", "x floor", "x direct")
+	fmt.Fprintf(&out, "%-20s %-17s %11s %9s %9s %8s %8s %8s\n", "load", "way", "requests/s", "p50 ms", "p99 ms", "x floor", "x sealed", "x direct")
 	for _, l := range loads {
 		runs := results[l]
 		for i, r := range runs {
@@ -18,8 +18,8 @@ func (f *field) table(results map[load][]*run) string {
 				continue
 			}
 			slices.Sort(r.times)
-			fmt.Fprintf(&out, "%-20s %-17s %11.1f %9.2f %9.2f %8s %8s\n", l, f.paths[i].name, r.rate(), ms(r.at(0.5)), ms(r.at(0.99)),
-				ratio(r, runs[2]), ratio(r, runs[0]))
+			fmt.Fprintf(&out, "%-20s %-17s %11.1f %9.2f %9.2f %8s %8s %8s\n", l, f.paths[i].name, r.rate(), ms(r.at(0.5)), ms(r.at(0.99)),
+				ratio(r, runs[atFloor]), ratio(r, runs[atSealed]), ratio(r, runs[atDirect]))
 		}
 	}
 	return out.String()
@@ -39,7 +39,7 @@ const (
 	plotTop                     = 44
 )
 
-var colors = []string{"#9aa5b1", "#7b8794", "#f0a35e", "#2f7ed8"}
+var colors = []string{"#9aa5b1", "#7b8794", "#f0a35e", "#c9772b", "#2f7ed8"}
 
 // plot draws requests per second as a share of the direct way's, as SVG.
 func (f *field) plot(results map[load][]*run) string {
@@ -49,7 +49,7 @@ func (f *field) plot(results map[load][]*run) string {
 	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11" fill="#3e4c59">`+"\n", labelWidth+barWidth+150, height)
 	out.WriteString(`<rect width="100%" height="100%" fill="#ffffff"/>` + "\n")
 	for i, p := range f.paths {
-		fmt.Fprintf(&out, `<rect x="%d" y="10" width="12" height="12" fill="%s"/><text x="%d" y="20">%s</text>`+"\n", labelWidth+i*125, colors[i], labelWidth+16+i*125, p.name)
+		fmt.Fprintf(&out, `<rect x="%d" y="10" width="12" height="12" fill="%s"/><text x="%d" y="20">%s</text>`+"\n", labelWidth+i*112, colors[i], labelWidth+16+i*112, p.name)
 	}
 	fmt.Fprintf(&out, `<text x="%d" y="36" font-size="10">requests per second; the bar's length is the share of direct</text>`+"\n", labelWidth)
 	y := plotTop
@@ -58,7 +58,7 @@ func (f *field) plot(results map[load][]*run) string {
 		for i, r := range results[l] {
 			width, text := 0.0, "cannot carry it"
 			if r.err == nil {
-				width = min(1, r.rate()/results[l][0].rate()) * barWidth
+				width = min(1, r.rate()/results[l][atDirect].rate()) * barWidth
 				text = fmt.Sprintf("%.*f", decimals(r.rate()), r.rate())
 			}
 			fmt.Fprintf(&out, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d">%s</text>`+"\n",
