@@ -400,6 +400,40 @@ func TestStreamFailureInEnd(t *testing.T) {
 	})
 }
 
+// Half of a reply has come, so the request was started, whatever the code of what broke it off says of requests that were not;
+// and an end that does not fit is no fault of the request.
+func TestStreamFailureInEndIsNeverNotStarted(t *testing.T) {
+	failure := func(code Code) []byte {
+		b, err := EncodeHead(&End{Failure: NewError(code, "half way").Problem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		end  []byte
+		code Code
+	}{
+		"a code of requests that were not started": {failure(CodeUpstreamDown), CodeUpstreamDown},
+		"a code of requests that never left":       {failure(CodeBodyTooLarge), CodeBodyTooLarge},
+		"a trailer that cannot be one":             {[]byte(`{"trailer":{"x":["1"]}}`), CodeStreamBroken},
+		"no JSON":                                  {[]byte("{"), CodeStreamBroken},
+	} {
+		p := newPeer(t, RoleApp)
+		if err := errors.Join(p.deliver(FrameHead, 0, headPlaintext("{}", "half")), p.deliver(FrameEnd, 1, c.end)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.s.Head(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := io.ReadAll(p.s)
+		if e := AsError(err); e.Code != c.code || e.Problem().Outcome != Unknown {
+			t.Errorf("%s: %s, %s", name, e.Code, e.Problem().Outcome)
+		}
+		p.s.Close()
+	}
+}
+
 // A body is complete by whole or end alone: every other way for it to stop is an error.
 func TestStreamTruncation(t *testing.T) {
 	for name, last := range map[string]func(*peer) error{
@@ -499,13 +533,19 @@ func TestStreamLyingPeer(t *testing.T) {
 				_ = p.deliver(FrameData, seq, make([]byte, firstWindow/4))
 			}
 		}},
-		"data without a byte":            {RoleService, func(p *peer) { _ = p.deliver(FrameData, 1, nil) }},
-		"a second head to a worker":      {RoleService, func(p *peer) { _ = p.deliver(FrameHead, 1, head) }},
-		"a whole to a worker":            {RoleService, func(p *peer) { _ = p.deliver(FrameWhole, 1, head) }},
-		"an inform to a worker":          {RoleService, func(p *peer) { _ = p.deliver(FrameInform, 1, []byte("{}")) }},
-		"data after the end":             {RoleService, func(p *peer) { _ = p.deliver(FrameEnd, 1, []byte("{}")); _ = p.deliver(FrameData, 2, []byte("x")) }},
-		"an end after the end":           {RoleService, func(p *peer) { _ = p.deliver(FrameEnd, 1, []byte("{}")); _ = p.deliver(FrameEnd, 2, []byte("{}")) }},
-		"data after a whole":             {RoleService, func(p *peer) { p.s.Preload(nil, true); _ = p.deliver(FrameData, 1, []byte("x")) }},
+		"data without a byte":       {RoleService, func(p *peer) { _ = p.deliver(FrameData, 1, nil) }},
+		"a second head to a worker": {RoleService, func(p *peer) { _ = p.deliver(FrameHead, 1, head) }},
+		"a whole to a worker":       {RoleService, func(p *peer) { _ = p.deliver(FrameWhole, 1, head) }},
+		"an inform to a worker":     {RoleService, func(p *peer) { _ = p.deliver(FrameInform, 1, []byte("{}")) }},
+		"data after the end":        {RoleService, func(p *peer) { _ = p.deliver(FrameEnd, 1, []byte("{}")); _ = p.deliver(FrameData, 2, []byte("x")) }},
+		"an end after the end":      {RoleService, func(p *peer) { _ = p.deliver(FrameEnd, 1, []byte("{}")); _ = p.deliver(FrameEnd, 2, []byte("{}")) }},
+		"data after a whole":        {RoleService, func(p *peer) { p.s.Preload(nil, true); _ = p.deliver(FrameData, 1, []byte("x")) }},
+		"data after a whole that the worker serves without the stream": {RoleService, func(p *peer) {
+			cfg := p.s.cfg
+			cfg.Request = HeadFrame{Type: FrameWhole, key: cfg.Grant.keys.request(cfg.ID)}
+			p.s = NewStream(context.Background(), cfg)
+			_ = p.deliver(FrameData, 1, []byte("x"))
+		}},
 		"data before the reply's head":   {RoleApp, func(p *peer) { _ = p.deliver(FrameData, 0, []byte("x")) }},
 		"an end before the reply's head": {RoleApp, func(p *peer) { _ = p.deliver(FrameEnd, 0, []byte("{}")) }},
 		"two heads":                      {RoleApp, func(p *peer) { _ = p.deliver(FrameHead, 0, head); _ = p.deliver(FrameHead, 1, head) }},

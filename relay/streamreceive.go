@@ -64,6 +64,9 @@ func (r *receiver) init(s *Stream) {
 			r.key = s.cfg.Grant.keys.request(s.cfg.ID)
 		}
 		r.next, r.phase = 1, inBody // admission has opened frame 0
+		if s.cfg.Request.Type == FrameWhole {
+			r.phase = complete
+		}
 	}
 }
 
@@ -367,8 +370,13 @@ func (s *Stream) ReadContext(ctx context.Context, p []byte) (int, error) {
 
 func (s *Stream) takeEnd(body []byte) error {
 	end, err := DecodeEnd(body)
-	if err == nil && end.Failure != nil {
-		err = end.Failure.Err()
+	switch {
+	case err != nil:
+		err = Wrap(CodeStreamBroken, err, "the end")
+	case end.Failure != nil:
+		e := end.Failure.Err()
+		e.Outcome = Unknown // part of the message has come, whatever the code says of requests that were not started
+		err = e
 	}
 	if err != nil {
 		s.Fail(err)

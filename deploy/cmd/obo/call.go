@@ -171,7 +171,7 @@ func withRemedy(err error) error {
 	if !ok {
 		return err
 	}
-	return errors.Join(err, fmt.Errorf("what the caller knows: %s", e.Code.Info().Outcome), whatToDo(err))
+	return errors.Join(err, fmt.Errorf("what the caller knows: %s", e.Problem().Outcome), whatToDo(err))
 }
 
 // whatToDo is the remedy of a failure of the relay, nil if there is none.
