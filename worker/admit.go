@@ -110,15 +110,15 @@ func (a *admission) admit(quota *quota, m *nats.Msg, from, reply relay.Address) 
 	}
 	whose := personOf(from.App, grant.Token)
 	_ = a.turns.acquire(context.Background(), whose) // neither ends nor overflows
-	out, fault := a.open(whose, grant, m, from, reply, frame, now)
+	out, fault := a.open(whose, grant, m, from, reply, frame)
 	if fault != nil {
 		a.turns.release(whose)
 	}
 	return out, fault
 }
 
-// open makes check 5.
-func (a *admission) open(whose person, grant *relay.Grant, m *nats.Msg, from, reply relay.Address, frame []byte, now time.Time) (*admitted, *relay.Error) {
+// open makes check 5, by the time of now: a turn may have come late.
+func (a *admission) open(whose person, grant *relay.Grant, m *nats.Msg, from, reply relay.Address, frame []byte) (*admitted, *relay.Error) {
 	opened, err := grant.OpenRequest(reply.ID, frame)
 	if err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "the head")
@@ -134,9 +134,14 @@ func (a *admission) open(whose person, grant *relay.Grant, m *nats.Msg, from, re
 	if err := relay.CheckHints(m.Header, reply.ID, head); err != nil {
 		return nil, relay.Wrap(relay.CodeRefused, err, "hints")
 	}
+	now := a.now()
 	if step := a.clock.step(now); step != 0 {
 		// Until the keys are gone, a captured request whose id was forgotten could be inside the window again.
 		return nil, relay.Errorf(relay.CodeClockSkew, "this machine's clock was stepped by %v a moment ago", step.Round(time.Second))
+	}
+	opener := a.opener()
+	if err := opener.Usable(grant, from.App, now); err != nil { // the step, or the app's key, went while this waited
+		return nil, relay.Wrap(relay.CodeRefused, err, "no longer good when its turn came")
 	}
 	if err := a.replay.burn(burnKey{grant.Gid, reply.ID}, from.App, time.UnixMilli(head.IssuedAt), now); err != nil {
 		return nil, err
@@ -148,9 +153,13 @@ func (a *admission) open(whose person, grant *relay.Grant, m *nats.Msg, from, re
 	return out, nil
 }
 
+func (a *admission) opener() relay.Opener {
+	return relay.Opener{Service: a.service, Trust: a.trust.Load(), Key: a.keys.get, Opaque: a.opaque}
+}
+
 // grant returns the opened grant, from the cache if it still holds. sealed is nil where a request only refers to it.
 func (a *admission) grant(quota *quota, sealed []byte, hash relay.GrantHash, app string, now time.Time) (*relay.Grant, error) {
-	opener := relay.Opener{Service: a.service, Trust: a.trust.Load(), Key: a.keys.get, Opaque: a.opaque}
+	opener := a.opener()
 	if g, ok := a.grants.Get(hash); ok {
 		if err := opener.Usable(g, app, now); err != nil {
 			a.grants.Remove(hash)

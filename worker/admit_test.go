@@ -403,3 +403,37 @@ func TestGrantsAreForgottenWhenTheyRunOut(t *testing.T) {
 		t.Error("kept after it has run out")
 	}
 }
+
+// The window is judged when the id is burned, however long the message has waited for its turn: by then the id of an earlier
+// copy may be forgotten.
+func TestCopyThatWaitedForItsTurnIsNotNew(t *testing.T) {
+	s := newSealer(t, nil)
+	grant, compact := s.grant()
+	m := s.message(grant, compact, nil)
+	if _, err := s.admit(m); err != nil {
+		t.Fatal(err)
+	}
+	whose := personOf("ui", grant.Token)
+	turns := s.admission.turns
+	for turns.running[whose] < turns.perPerson {
+		must(t, turns.acquire(t.Context(), whose))
+	}
+	s.clock.pass(29 * time.Second)
+	got := make(chan *relay.Error, 1)
+	go func() {
+		_, err := s.begin(m)
+		got <- err
+	}()
+	for turns.waiting() == 0 {
+		runtime.Gosched()
+	}
+	s.clock.pass(40 * time.Second)
+	fresh, sealed := s.grantOf("bob")
+	if _, err := s.admit(s.message(fresh, sealed, nil)); err != nil {
+		t.Fatal(err)
+	}
+	turns.release(whose)
+	if err := <-got; err == nil {
+		t.Error("a copy is admitted again")
+	}
+}
