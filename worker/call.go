@@ -80,6 +80,8 @@ func newRequest(ctx context.Context, a *admitted, call Call, user *User, identit
 		for _, name := range a.head.Trailer {
 			r.Trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
 		}
+		relay.StripTrailer(r.Trailer)
+		identity.clear(r.Trailer) // some servers add trailers to the header
 	}
 	return r.WithContext(ctx), unfit, nil
 }

@@ -34,3 +34,16 @@ func TestNewRequestTrustsNoPublisher(t *testing.T) {
 		t.Errorf("lost: %v", want)
 	}
 }
+
+// A trailer is filled in after the header was made, and some servers add it to that: what may not come in the header may not
+// come in a trailer, neither under the platform's names nor under the table's.
+func TestTrailersCannotSpoof(t *testing.T) {
+	head := &relay.RequestHead{Method: "POST", Path: "/", Header: http.Header{}, Length: -1, Trailer: []string{"X-Person", "X-Forwarded-Email", "X-Sum"}}
+	r, _, err := newRequest(t.Context(), &admitted{head: head}, Call{Token: aliceToken(t)}, alice(), IdentityHeaders{"X-Person": "id"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, kept := r.Trailer["X-Sum"]; len(r.Trailer) != 1 || !kept {
+		t.Errorf("%v", r.Trailer)
+	}
+}

@@ -18,8 +18,8 @@ import (
 
 // Front serves the app's own port, where the platform's front door leads, so that nobody reaches the app past the policy.
 // It finds out whose token the platform passed on, asks the policy, as for a relayed request, and hands the request to the
-// app on loopback. What may cross is what may cross the relay, plus WebSockets, the Host header and what the platform says
-// of the browser's connection (X-Forwarded-Host, -Proto, -Port, -For, X-Real-Ip).
+// app on loopback. What may cross is what may cross the relay, but for a request's trailers, plus WebSockets, the Host header
+// and what the platform says of the browser's connection (X-Forwarded-Host, -Proto, -Port, -For, X-Real-Ip).
 //
 // A WebSocket is judged when it is opened, and lives on when the policy, the person's groups or the token change.
 type Front struct {
@@ -48,6 +48,7 @@ func NewFront(w *Worker, app *url.URL, wrap ...func(http.RoundTripper) http.Roun
 	proxy.Rewrite = func(r *httputil.ProxyRequest) {
 		rewrite(r)
 		r.Out.Host = r.In.Host // apps compare it with Origin
+		r.Out.Trailer = nil    // some servers add them to the header, past what was done to that
 		for _, name := range connectionHeaders() {
 			if values := r.In.Header[name]; len(values) > 0 {
 				r.Out.Header[name] = values // ReverseProxy drops some of them
@@ -107,7 +108,7 @@ func (f *Front) admit(r *http.Request, id relay.ID, path string, record *AuditRe
 	if err != nil {
 		return nil, err
 	}
-	v := f.w.gate.judge(r.Context(), id, token, r.Method, path)
+	v := f.w.gate.judge(r.Context(), id, token, r.Method, r.URL.EscapedPath()) // what is forwarded: net/http may write a path anew
 	record.judged(v)
 	if v.refusal != nil {
 		return nil, v.refusal

@@ -305,3 +305,21 @@ func TestNewFrontRefuses(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The policy judges the path that the app gets: net/http writes one with certain characters anew, and then an encoded
+// semicolon comes out as a plain one.
+func TestFrontJudgesThePathThatIsForwarded(t *testing.T) {
+	s := newStage(t, rules(t, "/ = analysts", "/admin/ = admins"), nil, nil)
+	for _, c := range "\"<>^`{|}" {
+		resp, _ := s.asAlice("GET /admin%3B" + string(c) + "/x")
+		for _, r := range s.requests() {
+			t.Errorf("%c: the app got %s", c, r.RequestURI)
+		}
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%c: got %s", c, resp.Status)
+		}
+		if resp, _ := s.asAlice("GET /a" + string(c) + "b"); resp.StatusCode != http.StatusOK || len(s.requests()) != 1 {
+			t.Errorf("%c: got %s", c, resp.Status)
+		}
+	}
+}

@@ -154,3 +154,17 @@ func TestFrontIgnoresOtherUpgrades(t *testing.T) {
 		s.record()
 	}
 }
+
+// Servers may add trailers to the header, so none may cross that could be spoofed in the header.
+func TestFrontDropsTrailers(t *testing.T) {
+	var trailer http.Header
+	s := newStage(t, nil, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		trailer = r.Trailer
+	}, nil)
+	resp, _ := s.asAlice("POST /public/x", "Transfer-Encoding: chunked", "Trailer: X-Forwarded-Email", "Connection: close", "",
+		"4", "body", "0", "X-Forwarded-Email: ceo@example.com", "X-Forwarded-Access-Token: ceo-token", "", "")
+	if resp.StatusCode != http.StatusOK || len(trailer) != 0 {
+		t.Errorf("got %s, the app got the trailers %v", resp.Status, trailer)
+	}
+}
