@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -51,8 +53,10 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 			r.Out.Host = ""
 			if whole, ok := r.In.Body.(*wholeBody); ok {
-				r.Out.Body = io.NopCloser(&whole.Reader) // may be read after the handler has returned, unlike a server's
+				own := whole.Reader // may be read after the handler has returned, unlike a server's
+				r.Out.Body = io.NopCloser(&own)
 			}
+			r.Out = noteConnection(r.Out)
 			r.Out.Trailer = r.In.Trailer // filled in when the body has been read, after ReverseProxy's copy
 		},
 		Transport:    transport,
@@ -86,8 +90,26 @@ func upstreamError(ctx context.Context, err error) *relay.Error {
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return relay.Errorf(relay.CodeBodyTooLarge, "the body is over the limit of %d bytes", e.Limit)
 	}
-	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" && !hadConnection(ctx) {
 		return relay.Wrap(relay.CodeUpstreamDown, err, "nothing answers at the middleware app's address")
 	}
 	return relay.Wrap(relay.CodeUpstreamFailed, err, "the connection to the middleware app broke")
+}
+
+type connectionKey struct{}
+
+// noteConnection notes when a request that net/http would send again by itself gets a connection: what it says of the last
+// try proves nothing of those before.
+func noteConnection(r *http.Request) *http.Request {
+	if r.Body != nil && r.Body != http.NoBody || !relay.SafeMethod(r.Method) && r.Header[relay.HeaderIdempotencyKey] == nil && r.Header["X-Idempotency-Key"] == nil {
+		return r
+	}
+	had := new(atomic.Bool)
+	ctx := context.WithValue(r.Context(), connectionKey{}, had)
+	return r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { had.Store(true) }}))
+}
+
+func hadConnection(ctx context.Context) bool {
+	had, ok := ctx.Value(connectionKey{}).(*atomic.Bool)
+	return ok && had.Load()
 }
