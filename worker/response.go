@@ -110,7 +110,7 @@ func (w *response) Write(p []byte) (int, error) {
 		return 0, http.ErrContentLength
 	}
 	w.written += int64(len(p))
-	if !w.headSent && w.buffer.Len() == 0 && (w.bodyless || len(p) > bufferSize) {
+	if !w.headSent && w.buffer.Len() == 0 && (w.bodyless || len(p) >= bufferSize) {
 		w.sniff(p) // it will not be in the buffer
 	}
 	if w.bodyless { // HEAD: the body is counted, as net/http does
@@ -230,7 +230,7 @@ func (w *response) declaredTrailer() []string {
 	var names []string
 	for _, v := range w.fixed["Trailer"] {
 		for name := range strings.SplitSeq(v, ",") {
-			if name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)); httpguts.ValidHeaderFieldName(name) {
+			if name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)); httpguts.ValidHeaderFieldName(name) && httpguts.ValidTrailerHeader(name) {
 				names = append(names, name)
 			}
 		}

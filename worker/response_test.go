@@ -294,3 +294,26 @@ func TestResponseInvalidStatus(t *testing.T) {
 		}
 	})
 }
+
+// The type is found out by the first bytes however many come at once.
+func TestResponseTypeOfAnySize(t *testing.T) {
+	for _, size := range []int{1, bufferSize - 1, bufferSize, bufferSize + 1, 3 * bufferSize} {
+		got := respond(t, "GET", func(w *response) { _, _ = io.WriteString(w, strings.Repeat("x", size)) })
+		if typ := got.head.Header.Get("Content-Type"); typ != "text/plain; charset=utf-8" || len(got.body) != size || got.err != nil {
+			t.Errorf("%d bytes: type %q, %d bytes, %v", size, typ, len(got.body), got.err)
+		}
+	}
+}
+
+// A field that may not be a trailer stays in the header, whatever the handler announces.
+func TestResponseKeepsWhatIsNoTrailer(t *testing.T) {
+	got := respond(t, "GET", func(w *response) {
+		w.Header().Set("Trailer", "Cache-Control, Content-Type, X-Sum")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Type", "text/x-test")
+		_, _ = io.WriteString(w, "body")
+	})
+	if h := got.head.Header; h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "text/x-test" {
+		t.Errorf("%v", h)
+	}
+}
