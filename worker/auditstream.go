@@ -118,8 +118,9 @@ func (a *AuditStream) Audit(ctx context.Context, r *AuditRecord) error {
 		delete(a.waiting, reply)
 		a.mu.Unlock()
 	}()
-	// The stream drops a second record of the same id (its duplicate window); nothing here sends one twice.
-	header := nats.Header{"Nats-Msg-Id": {r.RequestID + "." + r.Event}, "Content-Type": {"application/json"}}
+	// No Nats-Msg-Id: nothing here sends a record twice, and an app, which chooses its requests' ids, could have the stream
+	// drop one as a duplicate.
+	header := nats.Header{"Content-Type": {"application/json"}}
 	if err := a.nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: header, Data: data}); err != nil {
 		return fmt.Errorf("audit stream, subject %s: not sent: %w", a.subject, err)
 	}
