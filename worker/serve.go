@@ -57,7 +57,7 @@ func (w *Worker) ended(x *exchange, e *exchangeRun, start time.Time, told func(R
 		code = relay.AsError(err).Code
 	}
 	w.stats.finished(code, took)
-	w.log.Info("request", "request_id", e.call.ID.String(), "app", e.call.App, "method", e.a.head.Method, "path", e.a.head.Path,
+	w.log.Info("request", "request_id", e.call.ID.String(), "app", e.call.App, "method", e.record.Method, "path", e.record.Path,
 		"user", e.userName, "status", status, "code", string(code), "bytes", written, "ms", took.Milliseconds())
 	e.record.ended(status, code, took, e.received.Load(), written)
 	if told != nil {

@@ -113,7 +113,7 @@ func (w *Worker) state() relay.State {
 	return relay.Draining
 }
 
-func (w *Worker) refusing() bool { return w.phase.Load() == phaseRefusing }
+func (w *Worker) refusing() bool { return w.phase.Load() >= phaseRefusing }
 
 // Run connects, announces and serves until ctx ends; then it drains: it says so, goes on serving until no new request has
 // come for DrainQuiet, refuses what comes later, waits for what is under way, and leaves. It returns nil after a drain. Run may
@@ -282,6 +282,7 @@ func (w *Worker) drain() {
 		select {
 		case <-deadline.C:
 			w.interrupt()
+			w.settle()
 			return
 		case <-tick.C:
 		}
@@ -307,4 +308,22 @@ func (w *Worker) interrupt() {
 		})
 	}
 	wait.Wait()
+}
+
+// settleTime is for handlers that return when they are broken off.
+const settleTime = 500 * time.Millisecond
+
+// settle lets what was broken off end, so that the last audit records are kept.
+func (w *Worker) settle() {
+	deadline := time.NewTimer(settleTime)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for w.stats.inFlight.Load() > 0 {
+		select {
+		case <-deadline.C:
+			return
+		case <-tick.C:
+		}
+	}
 }
