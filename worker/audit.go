@@ -37,7 +37,7 @@ type AuditRecord struct {
 	Status     int        `json:"status,omitzero"` // of the reply; 0: none
 	Code       relay.Code `json:"code,omitzero"`   // of the relay's table; empty for the handler's own reply
 	DurationMS int64      `json:"duration_ms"`     // to the end of the reply
-	BytesIn    int64      `json:"bytes_in"`        // of the request's body that were read
+	BytesIn    int64      `json:"bytes_in"`        // of the request's body that were read; all of one that came with the head
 	BytesOut   int64      `json:"bytes_out"`       // of the reply's body
 }
 
