@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"strconv"
@@ -190,14 +191,15 @@ func hint(h nats.Header, name string, most int) string {
 const (
 	frameHeader = 10
 	saltSize    = 16
+	grantHash   = 32
 )
 
-// requestFrame is the frame of a req payload: behind the grant and its length.
+// requestFrame is the frame of a req payload: behind the grant and its length, or 0 and the grant's hash.
 func requestFrame(data []byte) []byte {
 	if len(data) < 2 {
 		return nil
 	}
-	grant := int(binary.BigEndian.Uint16(data))
+	grant := cmp.Or(int(binary.BigEndian.Uint16(data)), grantHash)
 	if len(data) < 2+grant {
 		return nil
 	}

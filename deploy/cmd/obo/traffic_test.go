@@ -110,6 +110,16 @@ func TestTrafficHints(t *testing.T) {
 	}
 }
 
+// A grant by reference is its hash, which is longer than its length says.
+func TestTrafficByReference(t *testing.T) {
+	t.Parallel()
+	c := newCapture(t)
+	data := append(make([]byte, 2+32), frame(relay.FrameWhole, 0, 66)...)
+	c.message(&nats.Msg{Subject: c.subjects.Request("middleware", tailInstance, "ui"), Reply: c.replySubject(), Data: data})
+	c.reply(hints(relay.HintStatus, "200"), frame(relay.FrameWhole, 0, 100))
+	c.want("03:04:05.020 ui -> middleware/" + tailInstance + " - - 200 10ms 100B up 100B down ID")
+}
+
 // Repeated frames count once, credits do not end anything, and what comes after the end is no news.
 func TestTrafficStream(t *testing.T) {
 	t.Parallel()
