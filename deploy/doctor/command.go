@@ -32,7 +32,7 @@ type Command struct {
 	Direct       string        `placeholder:"URL" help:"Front door of the other app: see whether the platform brings the person's token there without the relay."`
 	Timeout      time.Duration `default:"10s" placeholder:"TIME" help:"Longest time of a step. Default: 10s."`
 	Serve        string        `placeholder:"HOST:PORT" help:"Take the place of an app for a moment: look once for each page load, with the token that the platform gives it. auto is 0.0.0.0:$$DATABRICKS_APP_PORT."`
-	JSON         bool          `name:"json" help:"Print the report as JSON (schemas/obo.v1.json)."`
+	JSON         bool          `name:"json" help:"Print the report as JSON (schemas/obo.v1.doctor.json)."`
 	OpaqueTokens bool          `help:"Accept a token that is not a JWT with an expiry."`
 	relay.Settings
 }
@@ -53,13 +53,18 @@ func (c *Command) Execute(ctx context.Context, t Terminal) (status int, err erro
 		return 0, c.serve(ctx, t, cfg)
 	}
 	report := Run(ctx, cfg)
+	if ctx.Err() != nil { // what it asked last had no time to answer
+		return 1, errors.New("interrupted, so there is no report")
+	}
 	if c.JSON {
 		out := json.NewEncoder(t.Stdout)
 		out.SetIndent("", "  ")
 		out.SetEscapeHTML(false)
 		err = out.Encode(report)
 	} else {
-		report.Print(t.Stdout)
+		var text strings.Builder
+		report.Print(&text)
+		_, err = io.WriteString(t.Stdout, text.String())
 	}
 	return report.ExitCode(), err
 }

@@ -198,6 +198,15 @@ func TestWorkerIsNotTrusted(t *testing.T) {
 	report.wantOnly(t, "trust")
 }
 
+func TestServiceIsNotInTheTrustFile(t *testing.T) {
+	r := newRig(t, relaytest.Options{})
+	r.worker(nil)
+	r.cfg.Services = []string{"billing"}
+	report := r.look()
+	report.want(t, "trust", Failed, "service_unknown: the trust file does not name the service billing", "Use a service that the publisher's trust file names")
+	report.wantOnly(t, "permissions", "trust")
+}
+
 func TestAppIsNotTrusted(t *testing.T) {
 	r := newRig(t, relaytest.Options{})
 	r.worker(func(c *worker.Config) { c.Trust = relaytest.TrustOf(t, relay.NewIdentity(), r.net.ServiceID) })

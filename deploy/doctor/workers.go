@@ -24,6 +24,10 @@ func (d *doctor) workers(ctx context.Context, service string) bool {
 	if len(d.cfg.Services) > 1 {
 		name += " " + service
 	}
+	if len(d.cfg.Side.Trust.Kids(relay.RoleService, service)) == 0 {
+		d.failError("trust", relay.Errorf(relay.CodeServiceUnknown, "the trust file does not name the service %s", service))
+		return false
+	}
 	found, fault, blur := d.discover(ctx, service)
 	if len(found) == 0 {
 		switch {
