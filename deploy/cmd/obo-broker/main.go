@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -14,7 +15,9 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	status, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "obo-broker:", err)
+		for fault := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintf(os.Stderr, "obo-broker: %s\n", fault)
+		}
 		status = max(status, 1)
 	}
 	os.Exit(status)

@@ -20,7 +20,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	readable := child.Hide()
 	f, err := parse(args, stdout, stderr)
 	if err != nil {
-		return 1, err
+		return 2, fmt.Errorf("%w (see obo-broker --help)", err)
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	if readable != nil {
