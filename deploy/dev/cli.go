@@ -74,7 +74,7 @@ func (c CLI) who() []string {
 
 func (c CLI) fault(err error, stderr string) error {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return errors.New("the Databricks CLI is not on PATH: install it (docs.databricks.com/dev-tools/cli/install), or work as --as alice in the sandbox")
+		return errors.New("the Databricks CLI is not on PATH: install it (docs.databricks.com/dev-tools/cli/install); obo dev --as alice needs none")
 	}
 	said := strings.TrimSpace(strings.Join(strings.Fields(stderr), " "))
 	login := strings.Join(append([]string{"databricks auth login"}, c.who()...), " ")

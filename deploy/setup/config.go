@@ -211,6 +211,9 @@ func (c Config) validate() error {
 	case u.Scheme == "tls" && c.TLSCertFile == "":
 		fault("a tls URL needs the server's certificate and its key")
 	}
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		fault("a certificate and its key belong together: give both --tls-cert-file and --tls-key-file")
+	}
 	if c.ClientCAFile != "" && c.TLSCertFile == "" {
 		fault("client certificates need TLS: give the server's certificate and its key too")
 	}

@@ -263,7 +263,7 @@ func TestInitFaults(t *testing.T) {
 		"app":        {func(c *Config) { c.NATSURL = "app:Broker" }, []string{`"Broker" is not the name of an app`}},
 		"app, TLS":   {func(c *Config) { c.NATSURL, c.TLSCertFile, c.TLSKeyFile = "app:broker", "cert.pem", "key.pem" }, []string{"leave out the certificate"}},
 		"tls":        {func(c *Config) { c.NATSURL = "tls://a" }, []string{"certificate"}},
-		"half tls":   {func(c *Config) { c.TLSCertFile = "cert.pem" }, []string{"CertFile and KeyFile"}},
+		"half tls":   {func(c *Config) { c.TLSCertFile = "cert.pem" }, []string{"--tls-cert-file and --tls-key-file"}},
 		"listen":     {func(c *Config) { c.Listen = "here" }, []string{`Listen "here"`}},
 		"prefix":     {func(c *Config) { c.SubjectPrefix = "_INBOX" }, []string{"SubjectPrefix"}},
 	} {

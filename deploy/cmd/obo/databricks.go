@@ -16,6 +16,8 @@ import (
 // databricksCLI is the Databricks CLI on PATH, signed in as the developer.
 type databricksCLI struct{ profile string }
 
+var errNoCLI = errors.New("the Databricks CLI is not on PATH: install it, and sign in with databricks auth login")
+
 // words are the arguments of a call.
 func (d databricksCLI) words(args ...string) []string {
 	if d.profile != "" {
@@ -34,7 +36,7 @@ func (d databricksCLI) run(ctx context.Context, stdin []byte, args ...string) ([
 	err := cmd.Run()
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return nil, errors.New("the Databricks CLI is not on PATH: install it, and sign in with databricks auth login")
+		return nil, errNoCLI
 	case err != nil:
 		said := strings.Join(strings.Fields(stderr.String()), " ")
 		return nil, fmt.Errorf("databricks %s: %w: %.300s", strings.Join(args[:min(2, len(args))], " "), err, said)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/obo-relay/obo-relay/deploy/setup"
+	"github.com/obo-relay/obo-relay/relay"
 )
 
 // brokerApp is where a relay on Databricks has its NATS server, if nothing else is said.
@@ -22,6 +24,7 @@ func secretOf(s *setup.Side) (scope, key string) {
 // databricks prints the commands that put the kits where the apps find them. No secret is on a command line: a kit goes in
 // by standard input.
 func (g guide) databricks() {
+	g.reach()
 	g.line("")
 	g.line("Put each kit into a secret scope of its own, before the apps are deployed:")
 	g.line("")
@@ -41,12 +44,29 @@ func (g guide) databricks() {
 	g.line("The same is done by obo init --dir %s --databricks --apply, again after each change of a kit.", quote(g.dir))
 }
 
+// reach warns of a relay that was set up for one machine: its kits lead the apps to themselves.
+func (g guide) reach() {
+	u, err := url.Parse(g.Config.NATSURL)
+	if err != nil || !relay.Loopback(u.Hostname()) {
+		return
+	}
+	g.line("")
+	g.line("The kits name %s, which no app on Databricks can reach. Give another address first, or take another directory:", g.Config.NATSURL)
+	g.line("")
+	g.line("  obo init --dir %s --databricks --nats %s", quote(g.dir), brokerApp)
+}
+
 // apply runs the commands.
 func (g guide) apply(ctx context.Context, cli databricksCLI) error {
+	g.reach()
 	g.line("")
 	var faults []error
 	for _, s := range g.Sides {
-		if err := g.applySide(ctx, cli, s); err != nil {
+		err := g.applySide(ctx, cli, s)
+		if errors.Is(err, errNoCLI) {
+			return err // the same for each
+		}
+		if err != nil {
 			faults = append(faults, err)
 		}
 	}
