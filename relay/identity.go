@@ -131,7 +131,7 @@ func LoadIdentity(path string) (Identity, error) {
 	return id, nil
 }
 
-// ReadSecretFile reads a file with a private key or seed. It refuses a file that group or others may read, and says
+// ReadSecretFile reads a file with a private key, a seed or a token. It refuses a file that group or others may read, and says
 // which command mends it.
 func ReadSecretFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
@@ -147,7 +147,7 @@ func ReadSecretFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is a directory", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && !modeless {
-		return nil, fmt.Errorf("%s has mode %04o, so others can read the private key: chmod 600 %s", path, mode, path)
+		return nil, fmt.Errorf("%s has mode %04o, so others can read the secret in it: chmod 600 %s", path, mode, path)
 	}
 	return io.ReadAll(f)
 }

@@ -43,7 +43,7 @@ func (c *callCommand) Run(t *terminal) error {
 	transport, err := publisher.New(publisher.Config{
 		App: cmp.Or(c.App, side.Name), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
 		Timeout: c.Timeout, OpaqueTokens: c.OpaqueTokens, Hints: side.Hints,
-		Log: slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		Log: slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		return err

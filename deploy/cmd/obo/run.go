@@ -28,7 +28,7 @@ type commands struct {
 	Dev     devCommand     `cmd:"" help:"Run a UI app on this machine as on the platform, with the relay to its middleware apps."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at everything that a request needs, step by step, with a remedy for each fault."`
 	Demo    demoCommand    `cmd:"" help:"Play the whole story on this machine, check each line of it, and exit."`
-	Up      upCommand      `cmd:"" help:"The same, staying, with a page to click through."`
+	Up      upCommand      `cmd:"" help:"The stage of the demo, staying, with a page to click through."`
 }
 
 // terminal is what a command runs in.
@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case code >= 0:
 		return code
 	case err != nil:
-		fmt.Fprintf(stderr, "%s: %v (see %s --help)\n", command, err, command)
+		fmt.Fprintf(stderr, "%s: %v (see %s --help)\n", command, err, reached(err))
 		return 2
 	}
 	err = selected.Run(&terminal{ctx, stdin, stdout, stderr})
@@ -69,11 +69,23 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return int(status)
 	}
 	if err != nil {
-		name := strings.TrimSuffix(selected.Selected().FullPath(), " run") // the default of obo sandbox
+		name := called(selected.Selected())
 		for fault := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintf(stderr, "%s: %s\n", name, fault)
 		}
 		return 1
 	}
 	return 0
+}
+
+// reached is the command whose flags could not be read, as far as it was named.
+func reached(err error) string {
+	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil && p.Context.Selected() != nil {
+		return called(p.Context.Selected())
+	}
+	return command
+}
+
+func called(n *kong.Node) string {
+	return strings.TrimSuffix(n.FullPath(), " run") // the default of obo sandbox
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -59,6 +60,9 @@ func (c *tailCommand) Run(t *terminal) error {
 			return nil
 		case <-up:
 			if err := nc.FlushTimeout(5 * time.Second); err == nil {
+				if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+					return fmt.Errorf("this NATS user may not look on: take the inspector's, with --dir or --nkey-file: %w", err)
+				}
 				fmt.Fprintf(t.stderr, "watching %s at %s; sizes are those of sealed messages\n", root, nc.ConnectedUrlRedacted())
 			}
 		case m := <-messages:
