@@ -21,8 +21,12 @@ type tokenFiles struct {
 const refresh = 20 * time.Minute
 
 func newTokenFiles(s *Stage) *tokenFiles {
-	return &tokenFiles{s, filepath.Join(s.Files.Config.Dir, "tokens")}
+	f := tokenFilesIn(s.Files.Config.Dir)
+	f.stage = s
+	return f
 }
+
+func tokenFilesIn(dir string) *tokenFiles { return &tokenFiles{dir: filepath.Join(dir, "tokens")} }
 
 func visitors() []string { return []string{VisitorAlice, VisitorBob, VisitorExpired, VisitorNoScope} }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/obo-relay/obo-relay/deploy/local"
+	"github.com/obo-relay/obo-relay/deploy/setup"
 )
 
 // UpOptions say how the stage stays up.
@@ -24,6 +25,9 @@ type UpOptions struct {
 
 // Up sets the stage, serves a page about it, and stays until ctx ends.
 func Up(ctx context.Context, opts UpOptions) (err error) {
+	if err := foreign(opts.Dir); err != nil {
+		return err
+	}
 	listener, err := local.Listen(cmp.Or(opts.Listen, "127.0.0.1:0"), "the sandbox has no passwords")
 	if err != nil {
 		return err
@@ -53,6 +57,18 @@ func Up(ctx context.Context, opts UpOptions) (err error) {
 	case err := <-stage.Failed():
 		return err
 	}
+}
+
+// foreign reports a directory that holds another relay: its kits and its server's configuration would name this one's port.
+func foreign(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	_, none := setup.Read(dir)
+	if _, err := os.Stat(tokenFilesIn(dir).token(VisitorAlice)); err == nil || none != nil {
+		return nil
+	}
+	return fmt.Errorf("%s holds the files of another relay, which would lead here from now on: choose another directory", dir)
 }
 
 // announce prints where everything is.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/obo-relay/obo-relay/deploy/setup"
 )
 
 // notice is a writer that tells when a text has been written.
@@ -101,6 +103,49 @@ func TestUpPortTaken(t *testing.T) {
 		t.Errorf("files were made for nothing: %v", err)
 	}
 }
+
+// The files of a relay that is in use stay as they are.
+func TestUpLeavesOtherRelaysAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	made, err := setup.Init(setup.Config{Dir: dir, Apps: []setup.App{{Name: "ui"}}, Services: []string{"middleware"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(made.ServerConf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Up(t.Context(), UpOptions{Config: Config{Dir: dir}, Out: new(strings.Builder)})
+	if err == nil || !strings.Contains(err.Error(), "choose another directory") {
+		t.Errorf("%v", err)
+	}
+	if after, err := os.ReadFile(made.ServerConf); err != nil || string(after) != string(before) {
+		t.Errorf("nats-server.conf is another now (%v)", err)
+	}
+}
+
+// Its own files it may take again.
+func TestUpAgain(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "relay")
+	for range 2 {
+		ctx, stop := context.WithCancel(t.Context())
+		out := writerFunc(func(b []byte) (int, error) {
+			if strings.Contains(string(b), "Stop it with") {
+				stop()
+			}
+			return len(b), nil
+		})
+		if err := Up(ctx, UpOptions{Config: Config{Dir: dir}, Out: out}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 func TestColor(t *testing.T) {
 	t.Parallel()

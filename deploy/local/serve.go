@@ -24,7 +24,11 @@ func Listen(address, why string) (net.Listener, error) {
 	if !relay.Loopback(host) {
 		return nil, fmt.Errorf("listen: %s is not a loopback address: %s, so it stays on this machine (127.0.0.1:PORT)", address, why)
 	}
-	return net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: stop the program that listens there, or choose another address", err)
+	}
+	return listener, nil
 }
 
 // Serve serves a handler on a free port until Close, and returns its URL.

@@ -71,7 +71,7 @@ func (c *devCommand) person(r *local.Relay, cfg *dev.Config) error {
 	if strings.Contains(c.Sandbox, "://") {
 		cfg.Workspace = strings.TrimSuffix(c.Sandbox, "/")
 		cfg.Tokens = dev.KeepTokens(func(ctx context.Context, _ bool) (relay.Token, error) {
-			return askSandbox(ctx, cfg.Workspace, c.As, 0)
+			return askSandbox(ctx, cfg.Workspace, "--sandbox", c.As, 0)
 		})
 		return nil
 	}

@@ -141,15 +141,15 @@ type sandboxToken struct {
 
 // Run prints the token.
 func (c *sandboxToken) Run(t *terminal) error {
-	token, err := askSandbox(t.ctx, c.Workspace, c.User, c.Lifetime)
+	token, err := askSandbox(t.ctx, c.Workspace, "--workspace", c.User, c.Lifetime)
 	if err == nil {
 		_, err = fmt.Fprintln(t.stdout, token.Reveal())
 	}
 	return err
 }
 
-// askSandbox gets a token from a sandbox that runs; lifetime 0 is the sandbox's.
-func askSandbox(ctx context.Context, workspace, user string, lifetime time.Duration) (relay.Token, error) {
+// askSandbox gets a token from a sandbox that runs, which flag names; lifetime 0 is the sandbox's.
+func askSandbox(ctx context.Context, workspace, flag, user string, lifetime time.Duration) (relay.Token, error) {
 	none := relay.Token{}
 	form := url.Values{"user": {user}}
 	if lifetime != 0 {
@@ -164,7 +164,7 @@ func askSandbox(ctx context.Context, workspace, user string, lifetime time.Durat
 	transport := &http.Transport{DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return none, fmt.Errorf("no sandbox answers at %s: start one with obo sandbox, or name it with --workspace: %w", workspace, err)
+		return none, fmt.Errorf("no sandbox answers at %s: start one with obo sandbox, or name it with %s: %w", workspace, flag, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
@@ -178,7 +178,7 @@ func askSandbox(ctx context.Context, workspace, user string, lifetime time.Durat
 	}
 	token, err := relay.NewToken(text)
 	if err != nil || token.Opaque() {
-		return none, fmt.Errorf("what answers at %s is no obo sandbox: name one with --workspace", workspace)
+		return none, fmt.Errorf("what answers at %s is no obo sandbox: name one with %s", workspace, flag)
 	}
 	return token, nil
 }
