@@ -48,7 +48,7 @@ func (t *Transport) attempt(c *call, where candidate, body io.ReadCloser, releas
 	a, err := t.start(c, where, release)
 	if err != nil {
 		c.stream = body // nothing of it was read: it is good for another attempt
-		return nil, &failure{err, relay.NotDelivered}
+		return nil, &failure{neverSent(err), relay.NotDelivered}
 	}
 	if body != nil {
 		a.body = body
@@ -99,8 +99,7 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 	}
 	where.inFlight.Add(1)
 	a.stop = context.AfterFunc(c.ctx, func() {
-		a.stream.SendCancel(relay.CodeCanceled)
-		a.stream.Fail(canceled(c.ctx))
+		a.stream.Cancel(relay.CodeCanceled, canceled(c.ctx))
 	})
 	if err := a.sendHead(encoded); err != nil {
 		a.keepSlot()
@@ -167,8 +166,7 @@ func (a *attempt) upload(body io.ReadCloser) {
 			return
 		}
 		if err != nil {
-			a.stream.SendCancel(relay.CodeCanceled)
-			a.stream.Fail(relay.Wrap(relay.CodeCanceled, err, "reading the request's body"))
+			a.stream.Cancel(relay.CodeCanceled, relay.Wrap(relay.CodeCanceled, err, "reading the request's body"))
 			return
 		}
 	}
@@ -178,8 +176,7 @@ func (a *attempt) upload(body io.ReadCloser) {
 func (a *attempt) reply() (*http.Response, *failure) {
 	timeout := time.Duration(a.call.head.TimeoutMS) * time.Millisecond
 	timer := time.AfterFunc(timeout+replyGrace, func() {
-		a.stream.SendCancel(relay.CodeTimeout)
-		a.stream.Fail(relay.Errorf(relay.CodeTimeout, "no answer within %v", timeout))
+		a.stream.Cancel(relay.CodeTimeout, relay.Errorf(relay.CodeTimeout, "no answer within %v", timeout))
 	})
 	defer timer.Stop()
 	for {
@@ -195,9 +192,13 @@ func (a *attempt) reply() (*http.Response, *failure) {
 			return nil, a.broken(relay.Wrap(relay.CodeStreamBroken, err, "the reply's head"))
 		}
 		switch {
+		case frame.Type == relay.FrameInform && (head.Status >= 200 || head.Status == http.StatusSwitchingProtocols):
+			return nil, a.broken(relay.Errorf(relay.CodeStreamBroken, "the status %d came where an informational one belongs", head.Status))
 		case frame.Type == relay.FrameInform:
 			a.inform(head)
-		case head.Refusal != nil && frame.Type == relay.FrameWhole:
+		case head.Refusal != nil && frame.Type != relay.FrameWhole:
+			return nil, a.broken(relay.NewError(relay.CodeStreamBroken, "a refusal came with a body to follow"))
+		case head.Refusal != nil:
 			return nil, said(head.Refusal, relay.NotStarted)
 		case head.Failure != nil:
 			return nil, said(head.Failure, relay.Unknown)

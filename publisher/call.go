@@ -113,10 +113,14 @@ func (c *call) readBody() *relay.Error {
 		return nil
 	case readAhead(r):
 		c.whole, c.head.Length = true, r.ContentLength
-		c.body = make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, c.body); err != nil {
+		body := make([]byte, r.ContentLength+1)
+		switch n, err := io.ReadFull(r.Body, body); {
+		case err == nil:
+			return relay.NewError(relay.CodeBadRequest, "the body is longer than its Content-Length")
+		case err != io.ErrUnexpectedEOF || int64(n) < r.ContentLength:
 			return relay.Wrap(relay.CodeBadRequest, err, "the body is shorter than its Content-Length, or could not be read")
 		}
+		c.body = body[:r.ContentLength]
 		_ = r.Body.Close() // it has been read whole
 		return nil
 	}

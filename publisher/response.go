@@ -54,8 +54,7 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 	body := &replyBody{a: a, resp: resp, length: length}
 	idle := a.t.cfg.IdleTimeout
 	body.idle = time.AfterFunc(idle, func() {
-		a.stream.SendCancel(relay.CodeTimeout)
-		a.stream.Fail(relay.Errorf(relay.CodeTimeout, "the service sent nothing more for %v (the idle limit)", idle))
+		a.stream.Cancel(relay.CodeTimeout, relay.Errorf(relay.CodeTimeout, "the service sent nothing more for %v (the idle limit)", idle))
 	})
 	body.idle.Stop()
 	resp.Body = body
@@ -132,7 +131,7 @@ func (b *replyBody) Close() error {
 // abandon ends an attempt whose reply may not be complete.
 func (a *attempt) abandon() {
 	if a.stream.Err() == nil {
-		a.stream.SendCancel(relay.CodeCanceled)
+		a.stream.Cancel(relay.CodeCanceled, relay.NewError(relay.CodeCanceled, "the reply's body was closed"))
 	}
 	a.finish()
 }

@@ -98,10 +98,20 @@ func (f *failure) after(before *failure, c *call) *failure {
 
 // or prefers what a worker or the network has said to "there is no other".
 func (f *failure) or(e *relay.Error) *relay.Error {
-	if f == nil || e.Code == relay.CodeCanceled {
+	switch {
+	case f == nil:
+		return neverSent(e)
+	case e.Code == relay.CodeCanceled:
 		return e
 	}
 	return f.error
+}
+
+// neverSent is the error of a request of which nothing has left, whatever the table says of its code.
+func neverSent(e *relay.Error) *relay.Error {
+	c := *e
+	c.Outcome = relay.NotDelivered
+	return &c
 }
 
 // elsewhere reports whether the request may be tried at another instance.

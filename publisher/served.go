@@ -18,6 +18,7 @@ type served struct {
 	body     servedBody
 	duplex   bool // net/http leaves the connection to us
 	streamed bool // the reply comes in pieces, which are passed on as they come
+	old      bool // HTTP/1.0, which knows no informational replies
 }
 
 type servedKey struct{}
@@ -30,6 +31,7 @@ func servedFrom(ctx context.Context) *served {
 
 // request is what the Transport is given: the sidecar's own request, with the service for a host.
 func (s *served) request(r *http.Request, service string) *http.Request {
+	s.old = !r.ProtoAtLeast(1, 1)
 	// net/http does not read a body while the reply is written, for HTTP/1, unless it is told to.
 	s.duplex = r.ProtoMajor == 1 && !readAhead(r) && http.NewResponseController(s.w).EnableFullDuplex() == nil
 	out := r.WithContext(context.WithValue(r.Context(), servedKey{}, s))
@@ -45,6 +47,9 @@ func (s *served) request(r *http.Request, service string) *http.Request {
 
 // inform passes a 1xx reply on.
 func (s *served) inform(head *relay.ReplyHead) {
+	if s.old {
+		return
+	}
 	h := s.w.Header()
 	maps.Copy(h, head.Header)
 	s.w.WriteHeader(head.Status)

@@ -266,8 +266,7 @@ func (t *Transport) end() {
 	t.closing = true
 	t.mu.Unlock()
 	for _, a := range t.attempts() {
-		a.stream.SendCancel(relay.CodePublisherDraining)
-		a.stream.Fail(relay.NewError(relay.CodeStreamBroken, "the publisher stopped while the request was under way"))
+		a.stream.Cancel(relay.CodePublisherDraining, relay.NewError(relay.CodeStreamBroken, "the publisher stopped while the request was under way"))
 	}
 }
 

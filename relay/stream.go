@@ -74,7 +74,7 @@ func (s *Stream) Err() error {
 // Fail ends the stream: readers and writers get the error. Only the first failure counts.
 func (s *Stream) Fail(err error) { s.cancel(err) }
 
-// Close ends the stream and gives its window back. It does not tell the peer; see SendCancel.
+// Close ends the stream and gives its window back. It does not tell the peer; see Cancel.
 func (s *Stream) Close() {
 	s.once.Do(func() {
 		s.cancel(errClosed)
@@ -129,8 +129,10 @@ func (s *Stream) sendCredit(resend bool) {
 	s.out.control(creditFrame(next, limit, resend))
 }
 
-// SendCancel tells the worker that the caller left. It is best effort; silence does the rest.
-func (s *Stream) SendCancel(code Code) {
+// Cancel fails a publisher's stream and tells the worker that the caller left. That is best effort; silence does the rest.
+// It fails first: a head that follows its own cancel would find nobody to cancel it.
+func (s *Stream) Cancel(code Code, err error) {
+	s.Fail(err)
 	s.out.control(FrameCancel, []byte(code))
 }
 

@@ -319,7 +319,7 @@ func TestStreamCancel(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-p.accepted
-		p.app.SendCancel(CodeTimeout)
+		p.app.Cancel(CodeTimeout, CodeTimeout)
 		if _, err := p.svc.Read(make([]byte, 1)); !errors.Is(err, CodeCanceled) {
 			t.Errorf("worker's reader: %v", err)
 		}
@@ -330,6 +330,27 @@ func TestStreamCancel(t *testing.T) {
 			t.Errorf("worker's context: %v", context.Cause(p.svc.Context()))
 		}
 	})
+}
+
+// A cancel never goes ahead of a head that is still to be sent: it would find nobody, and the request would be executed.
+func TestStreamCancelStopsTheHeadFirst(t *testing.T) {
+	var s *Stream
+	failed := false
+	s = NewStream(t.Context(), StreamConfig{
+		Role: RoleApp, ID: NewID(), Grant: testGrant(), Limit: pairLimit, Budget: NewBudget(0), Now: time.Now,
+		Publish: func(_ []byte, ft FrameType, _ int) error {
+			failed = ft == FrameCancel && s.Err() != nil
+			return nil
+		},
+	})
+	defer s.Close()
+	s.Cancel(CodeCanceled, CodeTimeout)
+	if !failed || !errors.Is(s.Err(), CodeTimeout) {
+		t.Errorf("the cancel was sent while the stream could still send its head (%v)", s.Err())
+	}
+	if err := s.SendHead([]byte("{}"), nil, true, 0); !errors.Is(err, CodeTimeout) {
+		t.Errorf("a head after the cancel: %v", err)
+	}
 }
 
 // Only a publisher may cancel: the worker's cancel changes nothing.

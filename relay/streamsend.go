@@ -84,15 +84,15 @@ func (o *sender) start(t FrameType, seq uint64, size int) (b []byte, room int) {
 // ordered seals the parts as one frame, keeps it until it is acknowledged, and publishes it. A frame that cannot be
 // published because NATS is away stays kept and is no error: it is sent again after the reconnect.
 func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
-	if err := o.s.Err(); err != nil {
-		return err
-	}
 	size := 0
 	for _, p := range parts {
 		size += len(p)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if err := o.s.Err(); err != nil { // looked at here, so that nothing follows a cancel
+		return err
+	}
 	if o.ended {
 		return NewError(CodeInternal, "a frame after the end of the stream")
 	}

@@ -1,0 +1,130 @@
+package publisher
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// What PROTOCOL.md §9 says of where a status and a refusal may stand, the publisher takes nowhere else: an inform with a final
+// status would be the sidecar's whole reply, and one with 101 would hand its connection over.
+func TestReplyHeadsThatMayNotStandThere(t *testing.T) {
+	refusal := relay.NewError(relay.CodeOverloaded, "busy").Problem()
+	for name, say := range map[string]func(*relay.Stream) error{
+		"an inform with a final status": func(s *relay.Stream) error {
+			_ = s.SendInform(saying(t, relay.ReplyHead{Status: 200}))
+			return s.SendHead(saying(t, relay.ReplyHead{Status: 404, Length: 4}), []byte("late"), true, 404)
+		},
+		"an inform that switches protocols": func(s *relay.Stream) error {
+			_ = s.SendInform(saying(t, relay.ReplyHead{Status: 101}))
+			return s.SendHead(saying(t, relay.ReplyHead{Status: 404, Length: 4}), []byte("late"), true, 404)
+		},
+		"a refusal with a body to come": func(s *relay.Stream) error {
+			_ = s.SendHead(saying(t, relay.ReplyHead{Status: 503, Refusal: refusal, Length: -1}), nil, false, 503)
+			return s.SendEnd([]byte("{}"), 503)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+				_ = say(s)
+			})
+			srv := httptest.NewServer(sidecarOf(t, transport))
+			defer srv.Close()
+			r := relayed(t, "POST")
+			r.URL.Host, r.Host = srv.Listener.Addr().String(), ""
+			resp, err := srv.Client().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != relay.CodeStreamBroken.Info().Status || resp.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s %v", resp.Status, resp.Header)
+			}
+		})
+	}
+}
+
+// A caller that speaks HTTP/1.0 takes the first head for the reply, so it gets no informational one (RFC 9110 §15.2).
+func TestInformsAreNotForHTTP10(t *testing.T) {
+	_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+		_ = s.SendInform(saying(t, relay.ReplyHead{Status: 103}))
+		_ = s.SendHead(saying(t, relay.ReplyHead{Status: 200, Length: 4}), []byte("done"), true, 200)
+	})
+	srv := httptest.NewServer(sidecarOf(t, transport))
+	defer srv.Close()
+	for version, want := range map[string]string{"1.0": "HTTP/1.0 200 OK", "1.1": "HTTP/1.1 103 Early Hints"} {
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "GET /x HTTP/%s\r\nHost: localhost\r\n%s: %s\r\n\r\n", version, relay.HeaderAccessToken, testJWT("alice", time.Now().Add(time.Hour)))
+		got, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil || strings.TrimSpace(got) != want {
+			t.Errorf("HTTP/%s: the first line is %q, %v", version, got, err)
+		}
+	}
+}
+
+func sidecarOf(t *testing.T, transport *Transport) http.Handler {
+	t.Helper()
+	h, err := NewSidecar(SidecarConfig{Transport: transport, Service: "middleware", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// A caller that leaves at the very start: the request does not follow its own cancel, which would find nothing to cancel.
+func TestCancelDoesNotOvertakeItsRequest(t *testing.T) {
+	var leave context.CancelFunc
+	w, transport := newStandIn(t, func(c *Config) { c.OnAttempt = func(context.Context, Attempt) { leave() } }, func(*relay.Stream) {})
+	nc, err := relay.ConnectOnce(relay.ConnectConfig{URL: w.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	wire, err := nc.SubscribeSync("obo.v1.*.middleware.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const requests = 300
+	for range requests {
+		r := relayed(t, "POST")
+		ctx, cancel := context.WithCancel(t.Context())
+		leave = cancel
+		if _, err := transport.RoundTrip(r.WithContext(ctx)); !errors.Is(err, relay.CodeCanceled) {
+			t.Fatal(err)
+		}
+	}
+	canceled := map[relay.ID]bool{}
+	for len(canceled) < requests {
+		m, err := wire.NextMsg(time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch addr := transport.subjects.Parse(m.Subject); addr.Kind {
+		case relay.KindControl:
+			if relay.FrameType(m.Data[1]) == relay.FrameCancel {
+				canceled[addr.ID] = true
+			}
+		case relay.KindRequest:
+			if id := transport.subjects.Parse(m.Reply).ID; canceled[id] {
+				t.Fatalf("request %s was sent after it was canceled (%d before it were not)", id, len(canceled))
+			}
+		}
+	}
+}

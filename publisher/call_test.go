@@ -1,0 +1,59 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// A body that is not as long as its Content-Length is not sent as if it were whole, as net/http's own transport has it.
+func TestSmallBodyOfAnotherLength(t *testing.T) {
+	_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+		_ = s.SendHead(saying(t, relay.ReplyHead{Status: 200}), nil, true, 200)
+	})
+	for body, ok := range map[string]bool{"four": false, "fives": true, "more than five": false} {
+		r := relayed(t, "POST")
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), 5
+		resp, err := transport.RoundTrip(r)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if ok && err != nil || !ok && !errors.Is(err, relay.CodeBadRequest) {
+			t.Errorf("%q with a Content-Length of 5: %v", body, err)
+		}
+	}
+}
+
+// A request that never left is not told as one that may have been executed, whatever ended it.
+func TestOutcomeBeforeAnythingIsSent(t *testing.T) {
+	never, err := New(Config{
+		App: "ui", Identity: relay.NewIdentity(), Trust: trustOf(t, map[string]relay.Identity{"middleware": relay.NewIdentity()}),
+		NATS: relay.ConnectConfig{URL: "nats://127.0.0.1:1"}, ConnectWait: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome := func(transport *Transport, ctx context.Context) relay.Outcome {
+		_, err := transport.RoundTrip(relayed(t, "POST").WithContext(ctx))
+		e, ok := errors.AsType[*relay.Error](err)
+		if !ok {
+			t.Fatal(err)
+		}
+		return e.Problem().Outcome
+	}
+	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if got := outcome(never, late); got != relay.NotDelivered {
+		t.Errorf("a deadline that passes while NATS is away: %s", got)
+	}
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	if got := outcome(never, left); got != relay.NotDelivered {
+		t.Errorf("a caller that has left before: %s", got)
+	}
+}
