@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -247,22 +249,31 @@ const tellEvery = time.Minute
 
 // tellFailures logs why there is no connection and what to do. What goes wrong with a broker app says that by itself.
 func (c ConnectConfig) tellFailures(proxied bool) nats.ConnErrHandler {
-	var last string
-	var told time.Time // nats.go calls its handlers one after the other
+	told := map[string]time.Time{} // several servers have a reason each. nats.go calls its handlers one after the other
 	return func(_ *nats.Conn, err error) {
 		if errors.Is(err, nats.ErrNoServers) { // the sum of a first attempt; the next one tells the reason
 			return
 		}
-		if err.Error() == last && time.Since(told) < tellEvery {
+		maps.DeleteFunc(told, func(_ string, at time.Time) bool { return time.Since(at) >= tellEvery })
+		why := reason(err)
+		if _, ok := told[why]; ok {
 			return
 		}
-		last, told = err.Error(), time.Now()
+		told[why] = time.Now()
 		remedy := c.remedy(err)
 		if !proxied {
 			remedy = c.Remedy(err)
 		}
 		c.Log.Warn("cannot connect to NATS, trying again", append([]any{"url", redactURLs(c.URL), "error", err}, remedyAttr(remedy)...)...)
 	}
+}
+
+// reason leaves out the port of this end, which is another at each attempt.
+func reason(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return fmt.Sprint(op.Op, op.Addr, op.Err)
+	}
+	return err.Error()
 }
 
 // lookForServers looks after the first connection.

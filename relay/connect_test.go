@@ -6,10 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -171,6 +173,30 @@ func TestConnectBeforeTheServerIsThere(t *testing.T) {
 	if err := c.nc.Flush(); err != nil || !c.nc.IsConnected() || len(c.up) != 0 {
 		t.Errorf("%v, connected %v, OnUp was called %d times more", err, c.nc.IsConnected(), len(c.up))
 	}
+}
+
+// With several servers each reason is told once a minute, not each time that another one's was told in between.
+func TestEachReasonIsToldOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		tell := ConnectConfig{URL: "nats://a,nats://b", Log: slog.New(slog.NewTextHandler(&log, nil))}.tellFailures(false)
+		silent := func(from int) error {
+			return &net.OpError{Op: "read", Source: &net.TCPAddr{Port: from}, Addr: &net.TCPAddr{Port: 4222}, Err: os.ErrDeadlineExceeded}
+		}
+		for i := range 5 {
+			tell(nil, errors.New("a: connection refused"))
+			tell(nil, errors.New("b: no such host"))
+			tell(nil, silent(40000+i))
+		}
+		if n := strings.Count(log.String(), "trying again"); n != 3 {
+			t.Errorf("%d lines, want 3:\n%s", n, log.String())
+		}
+		time.Sleep(tellEvery)
+		tell(nil, errors.New("a: connection refused"))
+		if n := strings.Count(log.String(), "a: connection refused"); n != 2 {
+			t.Errorf("told %d times, want 2", n)
+		}
+	})
 }
 
 func TestConnectWithNKey(t *testing.T) {
