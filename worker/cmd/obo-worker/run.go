@@ -30,6 +30,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return code
 	}
 	log := f.Logger(stderr)
+	tameStdlog(log)
 	if readable != nil {
 		log.Warn("other processes of this user can read the secrets of this one", "error", readable)
 	}
