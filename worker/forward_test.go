@@ -23,6 +23,37 @@ func testForward(t *testing.T, address string, wrap ...func(http.RoundTripper) h
 	return h
 }
 
+// leavesAtTheSecond is a server that answers one request, takes a second one on the same connection, and is gone.
+func leavesAtTheSecond(t *testing.T) (address string, executed <-chan error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	took := make(chan error, 1)
+	go func() {
+		defer close(took)
+		defer l.Close()
+		conn, err := l.Accept()
+		if err != nil {
+			took <- err
+			return
+		}
+		defer conn.Close()
+		defer l.Close() // before the connection
+		in := bufio.NewReader(conn)
+		for i := range 2 {
+			if _, err := http.ReadRequest(in); err != nil {
+				took <- err
+				return
+			}
+			if i == 0 {
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String(), took
+}
+
 // net/http's client sends some requests again on its own. If the app took the first one and is gone then, that nothing
 // answers at its address proves nothing.
 func TestRequestSentTwiceIsNotCalledNotStarted(t *testing.T) {
@@ -31,30 +62,8 @@ func TestRequestSentTwiceIsNotCalledNotStarted(t *testing.T) {
 		"idempotency key": httptest.NewRequest("POST", "/", nil),
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			must(t, err)
-			executed := make(chan error, 1)
-			go func() {
-				defer close(executed)
-				conn, err := l.Accept()
-				if err != nil {
-					executed <- err
-					return
-				}
-				defer conn.Close() // after the listener: the app is gone
-				defer l.Close()
-				in := bufio.NewReader(conn)
-				for i := range 2 {
-					if _, err := http.ReadRequest(in); err != nil {
-						executed <- err
-						return
-					}
-					if i == 0 {
-						_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-					}
-				}
-			}()
-			h := testForward(t, l.Addr().String())
+			address, executed := leavesAtTheSecond(t)
+			h := testForward(t, address)
 			first := httptest.NewRecorder()
 			h.ServeHTTP(first, httptest.NewRequest("GET", "/", nil))
 			if first.Code != http.StatusOK {
@@ -101,5 +110,33 @@ func TestForwardedBodyIsTheTransportsOwn(t *testing.T) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	if got := <-read; got != "body" {
 		t.Errorf("the app got %q", got)
+	}
+}
+
+// net/http's client sends a POST with an Idempotency-Key again on its own. If the workspace took the first one and is gone
+// then, it may have acted on it.
+func TestCallSentTwiceMayHaveActed(t *testing.T) {
+	address, executed := leavesAtTheSecond(t)
+	w, err := NewWorkspace(WorkspaceConfig{Host: "http://" + address})
+	must(t, err)
+	t.Cleanup(w.Close)
+	call := func(method string) (*relay.Error, bool) {
+		t.Helper()
+		resp, err := w.do(t.Context(), aliceToken(t), method, "/api/2.0/x", http.Header{relay.HeaderIdempotencyKey: {"1"}}, nil, 0)
+		if err != nil {
+			return callError(t.Context(), aliceToken(t), err)
+		}
+		discard(resp)
+		return nil, false
+	}
+	if e, _ := call("GET"); e != nil {
+		t.Fatal(e)
+	}
+	if e, acted := call("POST"); e == nil || !acted {
+		t.Errorf("%v, acted %v", e, acted)
+	}
+	must(t, <-executed)
+	if e, acted := call("POST"); e == nil || acted || e.Code != relay.CodeWorkspaceDown {
+		t.Errorf("without a workspace: %v, acted %v", e, acted)
 	}
 }

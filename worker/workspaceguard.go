@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/obo-relay/obo-relay/relay"
 )
 
 // guard is the transport under the SDK. It keeps the token on the workspace's host, follows no redirect, and is the only
@@ -41,11 +43,19 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 	}
 	r = r.Clone(r.Context())
 	r.Header.Set("User-Agent", g.userAgent) // the SDK's tells what it finds in the environment
+	if !relay.SafeMethod(r.Method) {
+		r = noteConnection(r)
+	}
 	deadline := time.Now().Add(retryTimeout)
 	for attempt := 0; ; attempt++ {
 		resp, err := g.base.RoundTrip(r)
 		wait, again := retryAfter(r, resp, err, attempt)
 		if !again || time.Now().Add(wait).After(deadline) {
+			if err != nil && hadConnection(r.Context()) {
+				f := newCallFault(err)
+				f.unsent = false
+				return nil, f
+			}
 			return resp, err
 		}
 		discard(resp)
