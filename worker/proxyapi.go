@@ -36,8 +36,12 @@ func (s *Routes) api(w http.ResponseWriter, r *http.Request, token relay.Token, 
 	passOn(w, resp)
 }
 
-// allowed matches whole segments of the very path that is sent.
+// allowed matches whole segments of the very path that is sent. It has no semicolon, where some servers cut a segment off:
+// ..; would be a dot segment then.
 func (s *Routes) allowed(path string) bool {
+	if strings.Contains(path, ";") {
+		return false
+	}
 	for _, prefix := range s.cfg.API {
 		if path == prefix || strings.HasPrefix(path, prefix+"/") {
 			return true
