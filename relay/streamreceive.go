@@ -12,6 +12,7 @@ import (
 const (
 	maxWindow  = 1 << 20
 	maxInforms = 64 // that wait for the reader
+	maxJoined  = 4 << 10
 	// eagerWindow is what a body gets at once if it is known to be that large.
 	eagerWindow = 256 << 10
 	// widenWithin: a reader that takes half a window in less could keep up with a wider one over most networks.
@@ -165,12 +166,24 @@ func (r *receiver) takeOrdered(f Frame) error {
 	}
 	r.next++
 	r.moved, r.gap = true, false
-	r.queue = append(r.queue, f)
+	r.enqueue(f)
 	select {
 	case r.ready <- struct{}{}:
 	default:
 	}
 	return nil
+}
+
+// enqueue adds a frame to those that wait for the reader, small data to the data before it: credit counts bytes, and a frame
+// of one byte takes many of them. The caller holds mu.
+func (r *receiver) enqueue(f Frame) {
+	if n := len(r.queue); n > 0 && f.Type == FrameData {
+		if last := &r.queue[n-1]; last.Type == FrameData && len(last.Body)+len(f.Body) <= maxJoined {
+			last.Body = append(last.Body, f.Body...)
+			return
+		}
+	}
+	r.queue = append(r.queue, f)
 }
 
 // follows reports whether a frame of that type may come next. Only data is bounded by credit, so everything else is
