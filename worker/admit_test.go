@@ -413,27 +413,60 @@ func TestCopyThatWaitedForItsTurnIsNotNew(t *testing.T) {
 	if _, err := s.admit(m); err != nil {
 		t.Fatal(err)
 	}
-	whose := personOf("ui", grant.Token)
-	turns := s.admission.turns
-	for turns.running[whose] < turns.perPerson {
-		must(t, turns.acquire(t.Context(), whose))
-	}
 	s.clock.pass(29 * time.Second)
-	got := make(chan *relay.Error, 1)
-	go func() {
-		_, err := s.begin(m)
-		got <- err
-	}()
-	for turns.waiting() == 0 {
-		runtime.Gosched()
-	}
+	release, got := s.waiting(grant, m)
 	s.clock.pass(40 * time.Second)
 	fresh, sealed := s.grantOf("bob")
 	if _, err := s.admit(s.message(fresh, sealed, nil)); err != nil {
 		t.Fatal(err)
 	}
-	turns.release(whose)
+	release()
 	if err := <-got; err == nil {
 		t.Error("a copy is admitted again")
+	}
+}
+
+// waiting begins to admit a message whose person has all the turns that one may have, until one of them is released.
+func (s *sealer) waiting(grant *relay.Grant, m *nats.Msg) (release func(), got <-chan *relay.Error) {
+	s.t.Helper()
+	whose, turns := personOf("ui", grant.Token), s.admission.turns
+	for range turns.perPerson {
+		must(s.t, turns.acquire(s.t.Context(), whose))
+	}
+	out := make(chan *relay.Error, 1)
+	go func() {
+		_, err := s.begin(m)
+		out <- err
+	}()
+	for turns.waiting() == 0 {
+		runtime.Gosched()
+	}
+	return func() { turns.release(whose) }, out
+}
+
+// Nothing is admitted that was opened while a key was alive that is gone when its turn comes: after a step of the clock ids
+// that were forgotten would be inside the window again.
+func TestGrantThatWentWhileItsRequestWaited(t *testing.T) {
+	for name, change := range map[string]func(*sealer){
+		"the clock was stepped": func(s *sealer) {
+			s.clock.step(-20 * time.Second)
+			if step, err := s.admission.clockStep(); step == 0 || err != nil {
+				t.Errorf("%v %v", step, err)
+			}
+		},
+		"the app's key is no longer trusted": func(s *sealer) {
+			trust, err := relay.TrustFile{Type: relay.TrustTypeName, Apps: map[string]relay.JWKS{"ui": {Keys: []relay.JWK{relay.NewIdentity().Public()}}}}.Trust()
+			must(t, err)
+			s.admission.setTrust(trust)
+		},
+	} {
+		s := newSealer(t, nil)
+		grant, compact := s.grant()
+		release, got := s.waiting(grant, s.message(grant, compact, nil))
+		change(s)
+		release()
+		if err := <-got; err == nil || err.Code != relay.CodeRefused {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
