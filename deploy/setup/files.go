@@ -18,7 +18,11 @@ type files struct {
 func (f files) create(path string, data []byte, mode os.FileMode) error {
 	return f.write(path, data, mode, func(temporary string) error {
 		defer os.Remove(temporary)
-		return os.Link(temporary, path) // unlike a rename it fails where there is a file
+		err := os.Link(temporary, path) // unlike a rename it fails where there is a file
+		if errors.Is(err, os.ErrExist) {
+			err = fmt.Errorf("another run has just made it, run this again: %w", cause(err))
+		}
+		return err
 	})
 }
 

@@ -385,7 +385,7 @@ func TestCreateDoesNotReplace(t *testing.T) {
 	if err := f.create(path, []byte("one"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.create(path, []byte("two"), 0o600); !errors.Is(err, fs.ErrExist) {
+	if err := f.create(path, []byte("two"), 0o600); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), "run this again") {
 		t.Error(err)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "one" {
