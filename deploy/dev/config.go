@@ -28,8 +28,12 @@ func ParseService(text string) (Service, error) {
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
 	}
-	if u, err := url.Parse(address); err != nil || u.Host == "" || u.User != nil {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil {
 		return Service{}, fmt.Errorf("--service %s: want the middleware app's URL, for example %[1]s=http://127.0.0.1:8000", name)
+	}
+	if u.Scheme == "http" && !relay.Loopback(u.Hostname()) {
+		return Service{}, fmt.Errorf("--service %s: over http:// your token would cross the network in clear text: want an app on this machine, for example %[1]s=http://127.0.0.1:8000, or https://", name)
 	}
 	return Service{name, address}, nil
 }

@@ -149,6 +149,9 @@ func (f flags) warn(log *slog.Logger, side *relay.Side) {
 	if f.UserLookup == "off" {
 		log.Warn("user look-up is off: nobody verifies the tokens, X-Forwarded-Email, -User and -Preferred-Username are not set, and the middleware must ask the workspace itself who a person is before it believes a request")
 	}
+	if app, err := url.Parse(f.upstream()); err == nil && app.Scheme == "http" && !relay.Loopback(app.Hostname()) {
+		log.Warn("the requests cross the network to the middleware app in clear text, with each person's token: run the worker beside the app, or forward to https", "forward", app.Host)
+	}
 	if f.OpaqueTokens {
 		log.Warn("opaque tokens are accepted: their expiry cannot be read, so only the workspace can tell when one has run out")
 	}
