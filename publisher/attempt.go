@@ -52,6 +52,9 @@ func (t *Transport) attempt(c *call, where candidate, body io.ReadCloser, releas
 	}
 	if body != nil {
 		a.body = body
+		if s := servedFrom(c.ctx); s != nil {
+			s.proceed()
+		}
 		go a.upload(body)
 	}
 	resp, f := a.reply()

@@ -19,6 +19,7 @@ type served struct {
 	duplex   bool // net/http leaves the connection to us
 	streamed bool // the reply comes in pieces, which are passed on as they come
 	old      bool // HTTP/1.0, which knows no informational replies
+	expects  bool // waits for 100 Continue before it sends its body
 }
 
 type servedKey struct{}
@@ -34,6 +35,7 @@ func (s *served) request(r *http.Request, service string) *http.Request {
 	s.old = !r.ProtoAtLeast(1, 1)
 	// net/http does not read a body while the reply is written, for HTTP/1, unless it is told to.
 	s.duplex = r.ProtoMajor == 1 && !readAhead(r) && http.NewResponseController(s.w).EnableFullDuplex() == nil
+	s.expects = s.duplex && !s.old && r.Header.Get("Expect") != ""
 	out := r.WithContext(context.WithValue(r.Context(), servedKey{}, s))
 	out.URL = new(url.URL)
 	*out.URL = *r.URL
@@ -54,6 +56,13 @@ func (s *served) inform(head *relay.ReplyHead) {
 	maps.Copy(h, head.Header)
 	s.w.WriteHeader(head.Status)
 	clear(h) // it was that reply's alone
+}
+
+// proceed asks for the body. net/http would do so where the body is read, beside an informational reply that is being written.
+func (s *served) proceed() {
+	if s.expects {
+		s.w.WriteHeader(http.StatusContinue)
+	}
 }
 
 // closeUnread has the connection closed after the reply, whose header this is, if the request has not been read by now: with
