@@ -214,6 +214,7 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 		nats.PermissionErrOnSubscribe(true),
 		nats.PingInterval(10 * time.Second), // a dead connection behind a proxy is noticed in 20 s
 		nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(20 * time.Second), // the same of one that takes no more: nats.go's write holds the lock that its pings need
 		nats.Timeout(5 * time.Second),
 		nats.ConnectHandler(up),
 		nats.ReconnectHandler(up),
