@@ -158,7 +158,7 @@ func FuzzMe(f *testing.F) {
 		if !ok || e.Code == relay.CodeInternal || e.Code.Info().Code == "" {
 			t.Errorf("an error out of the table: %v", err)
 		}
-		for _, part := range strings.Split(token.Reveal(), ".") {
+		for _, part := range strings.Split(token.Reveal(), ".")[1:] { // the first is nearly everybody's
 			if strings.Contains(err.Error(), part) {
 				t.Errorf("the error shows the token: %v", err)
 			}

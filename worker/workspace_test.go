@@ -322,6 +322,22 @@ func TestMeFaults(t *testing.T) {
 	}
 }
 
+func TestEchoes(t *testing.T) {
+	token := testToken(t, testJWT("alice", time.Now().Add(time.Hour)))
+	parts := strings.Split(token.Reveal(), ".")
+	for word, want := range map[string]bool{
+		token.Reveal(): true, "x" + token.Reveal(): true, token.Reveal()[5:20]: true, "x" + parts[1]: true, parts[0] + "M" + parts[2]: true,
+		parts[0] + "M": false, parts[1][:7]: false, "5f3c0de1-0000-4000-8000-00000000abcd": false, "": false,
+	} {
+		if echoes(token, word) != want {
+			t.Errorf("%q: want %v", word, want)
+		}
+	}
+	if echoes(relay.Token{}, "anything") {
+		t.Error("no token is echoed")
+	}
+}
+
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	evil := newStandIn(t, answerJSON(200, aliceJSON))
 	tests := map[string]struct {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -160,10 +161,15 @@ func workspaceRequest(token relay.Token, header http.Header) string {
 	return ""
 }
 
-// echoes reports whether a word from outside is part of the token, or holds it.
+// echoes reports whether a word from outside is part of the token, or holds it or a part that is its own: the first of a JWT's
+// (RFC 7515 section 7.1) is nearly everybody's.
 func echoes(token relay.Token, word string) bool {
 	value := token.Reveal()
-	return value != "" && (strings.Contains(word, value) || len(word) >= 8 && strings.Contains(value, word))
+	if value == "" {
+		return false
+	}
+	own := func(part string) bool { return len(part) >= 8 && strings.Contains(word, part) }
+	return strings.Contains(word, value) || len(word) >= 8 && strings.Contains(value, word) || slices.ContainsFunc(strings.Split(value, ".")[1:], own)
 }
 
 // parseRetryAfter reads seconds or a date (RFC 9110 §10.2.3), at most a day; 0 = not said.
