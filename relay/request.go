@@ -44,7 +44,8 @@ func grantRoom(grant []byte, known *GrantHash) int {
 // putGrant fills that room.
 func putGrant(b, grant []byte, known *GrantHash) {
 	if known != nil {
-		copy(b[2:], known[:]) // after a length of 0
+		clear(b[:2]) // the length; a frame may have been in this memory before
+		copy(b[2:], known[:])
 		return
 	}
 	binary.BigEndian.PutUint16(b, uint16(len(grant)))
