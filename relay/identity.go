@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 )
 
 // JWK is the subset of RFC 7517 that obo uses: public or private Ed25519 keys (RFC 8037) and public P-256 keys (RFC 7518 §6.2).
@@ -135,6 +136,9 @@ func LoadIdentity(path string) (Identity, error) {
 // which command mends it.
 func ReadSecretFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
+	if err != nil && looksSecret(path) { // the error would show it
+		return nil, errors.New("this is no file, and looks like the secret itself: give it without -file (_FILE) at the end of the name")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +154,15 @@ func ReadSecretFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s has mode %04o, so others can read the secret in it: chmod 600 %s", path, mode, path)
 	}
 	return io.ReadAll(f)
+}
+
+// looksSecret reports whether what should be the name of a file is more likely a document, a seed or a token.
+func looksSecret(path string) bool {
+	if strings.ContainsAny(path, "{\n") || strings.HasPrefix(path, "-----BEGIN") || len(path) >= 32 && !strings.ContainsAny(path, `/\.`) {
+		return true
+	}
+	token, err := NewToken(strings.TrimSpace(path))
+	return err == nil && !token.Opaque()
 }
 
 // IsZero reports whether there is no key.

@@ -133,3 +133,21 @@ func TestNewInstanceKey(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Who gives a secret where the name of a file belongs does not find it in the log.
+func TestSecretsGivenAsNamesAreNotShown(t *testing.T) {
+	jwk, err := marshal(fixedIdentity("app ui").Private())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{string(jwk), jwtToken(fixedNow), jwtToken(fixedNow) + "\n", "dapi" + strings.Repeat("0a", 16), fixedIdentity("app ui").Private().D, "-----BEGIN PRIVATE KEY-----"} {
+		if _, err := ReadSecretFile(secret); err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%v", err)
+		}
+	}
+	for _, name := range []string{"token", "obo/key.json", strings.Repeat("a", 40) + ".json", "./" + strings.Repeat("a", 40)} {
+		if _, err := ReadSecretFile(name); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v", err)
+		}
+	}
+}

@@ -163,6 +163,13 @@ func TestSettingsFaults(t *testing.T) {
 			"(OBO_NKEY_FILE): " + openSeed + " has mode 0640", "(OBO_KIT_FILE): " + openKit + " has mode 0604",
 		}},
 		"directories": {func(s *Settings) { s.KeyFile, s.TrustFile = f.dir, f.dir }, []string{"(OBO_KEY_FILE): " + f.dir + " is a directory", "(OBO_TRUST_FILE)"}},
+		"contents as names": {func(s *Settings) { s.KitFile, s.KeyFile, s.NKeyFile = f.kit, f.key, f.nkey }, []string{
+			"--kit-file (OBO_KIT_FILE): this is no file, and looks like the secret itself: give it without -file (_FILE)",
+			"--key-file (OBO_KEY_FILE): this is no file", "--nkey-file (OBO_NKEY_FILE): this is no file",
+		}},
+		"credentials as a name": {func(s *Settings) {
+			s.CredsFile, s.NKeyFile = "-----BEGIN USER NKEY SEED-----\n"+f.nkey, ""
+		}, []string{"--creds-file (OBO_CREDS_FILE): this is no file"}},
 		"file and content": {func(s *Settings) { s.Key, s.Trust, s.NKey, s.Kit, s.KitFile = f.key, f.trust, f.nkey, f.kit, f.kitFile }, []string{
 			"--key (OBO_KEY): the content is given, and a file too with --key-file (OBO_KEY_FILE)", "--trust (OBO_TRUST): ", "--nkey (OBO_NKEY): ", "--kit (OBO_KIT): ",
 		}},
