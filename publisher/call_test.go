@@ -57,3 +57,53 @@ func TestOutcomeBeforeAnythingIsSent(t *testing.T) {
 		t.Errorf("a caller that has left before: %s", got)
 	}
 }
+
+// A caller may take long to make its body again. Trust that is withdrawn meanwhile counts: nothing is sent to a worker whose
+// key is no longer trusted.
+func TestTrustThatGoesWhileTheBodyIsMadeAgain(t *testing.T) {
+	w, transport := newStandIn(t, nil, func(s *relay.Stream) {
+		_ = s.SendHead(saying(t, relay.ReplyHead{Status: 503, Refusal: relay.NewError(relay.CodeOverloaded, "busy").Problem()}), nil, true, 503)
+	})
+	other := relay.NewIdentity()
+	both, err := (relay.TrustFile{Type: relay.TrustTypeName, Services: map[string]relay.JWKS{
+		"middleware": {Keys: []relay.JWK{w.identity.Public(), other.Public()}},
+	}}).Trust()
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport.SetTrust(both)
+	for {
+		_, there, changed := transport.directory.candidates("middleware")
+		if len(there) > 0 {
+			break
+		}
+		<-changed
+	}
+	next := newTestWorker(t, other, time.Hour, time.Now())
+	next.said.State = relay.Draining // comes second
+	if err := transport.directory.heard("middleware", next.announces(time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	sent, err := w.nc.SubscribeSync(transport.subjects.Request("middleware", next.said.Instance, "ui"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r := relayed(t, "POST")
+	r.Body, r.ContentLength = io.NopCloser(strings.NewReader("body")), -1
+	r.GetBody = func() (io.ReadCloser, error) {
+		transport.SetTrust(trustOf(t, map[string]relay.Identity{"middleware": w.identity}))
+		return io.NopCloser(strings.NewReader("body")), nil
+	}
+	if _, err := transport.RoundTrip(r); !errors.Is(err, relay.CodeOverloaded) {
+		t.Error(err)
+	}
+	if err := errors.Join(transport.nc.Flush(), w.nc.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, _ := sent.Pending(); n != 0 {
+		t.Error("a request was sent to a worker whose key is no longer trusted")
+	}
+}

@@ -54,13 +54,14 @@ func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) 
 			return nil, last.or(err)
 		}
 		wait := last == nil || last.error.Code == relay.CodeWorkerDraining // its successor may be starting
-		where, err := t.find(c.ctx, c.service, c.tag, tried, wait)
-		if err != nil {
-			return nil, last.or(err)
-		}
-		body, ok := c.takeStream()
+		body, ok := c.takeStream() // which may take long, so a worker is chosen after it, by the trust of then
 		if !ok {
 			return nil, last.error
+		}
+		where, err := t.find(c.ctx, c.service, c.tag, tried, wait)
+		if err != nil {
+			c.stream = body
+			return nil, last.or(err)
 		}
 		connected := t.nextConnect()
 		resp, f := t.attempt(c, where, body, release)

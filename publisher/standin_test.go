@@ -16,8 +16,9 @@ import (
 
 // standIn is a worker made of relay's parts alone, so that it can say under seal what the real one never would.
 type standIn struct {
-	url string
-	nc  *nats.Conn
+	url      string
+	nc       *nats.Conn
+	identity relay.Identity // of the service
 
 	mu      sync.Mutex // held while a message is taken in, so that nothing goes on after the test
 	over    bool
@@ -51,6 +52,7 @@ func newStandIn(t *testing.T, change func(*Config), serve func(*relay.Stream)) (
 		}
 	}
 	ui, middleware := relay.NewIdentity(), relay.NewIdentity()
+	w.identity = middleware
 	trust, err := (relay.TrustFile{
 		Type: relay.TrustTypeName, Apps: map[string]relay.JWKS{"ui": {Keys: []relay.JWK{ui.Public()}}},
 		Services: map[string]relay.JWKS{"middleware": {Keys: []relay.JWK{middleware.Public()}}},
