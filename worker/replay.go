@@ -28,6 +28,7 @@ type replayCache struct {
 	grants  map[relay.ID]int  // ids under each grant, so of one person
 	seconds map[int64]*burned // by the Unix second of forgetting
 	oldest  int64
+	newest  time.Time // by which anything was burned
 }
 
 // burned is what can be forgotten together.
@@ -49,6 +50,12 @@ func (c *replayCache) burn(key burnKey, app string, issued, now time.Time) *rela
 	defer c.mu.Unlock()
 	if d := now.Sub(issued); d > relay.Leeway || d < -relay.Leeway {
 		return relay.Errorf(relay.CodeClockSkew, "the request was issued %v from now by this machine's clock, 30 s are allowed: the clocks differ, or it was held back", -d.Round(time.Second))
+	}
+	if c.newest.Sub(now) > relay.Leeway { // others may have forgotten this very id while this one waited
+		return relay.NewError(relay.CodeClockSkew, "the request was held up in this process for longer than 30 s")
+	}
+	if now.After(c.newest) {
+		c.newest = now
 	}
 	c.forget(now)
 	second := issued.Add(replayLife).Unix() + 1 // rounded up

@@ -126,3 +126,24 @@ func TestReplayIsSharedByAppAndPerson(t *testing.T) {
 		t.Errorf("%v; %d apps, %d grants, %d seconds are remembered", err, len(c.apps), len(c.grants), len(c.seconds))
 	}
 }
+
+// The clock was read before others had their turn: what they had forgotten by then must not pass as new.
+func TestReplayIsNotJudgedByAnOldTime(t *testing.T) {
+	now := time.Now()
+	c, key := newReplayCache(100), newKey()
+	if err := c.burn(key, "ui", now, now); err != nil {
+		t.Fatal(err)
+	}
+	later := now.Add(replayLife + 2*time.Second)
+	if err := c.burn(newKey(), "ui", later, later); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := c.burn(key, "ui", now, now.Add(time.Second)); err == nil || err.Code != relay.CodeClockSkew {
+			t.Errorf("a copy whose time was read long before its turn: %v", err)
+		}
+	}
+	if err := c.burn(newKey(), "ui", later, later); err != nil {
+		t.Error(err)
+	}
+}
