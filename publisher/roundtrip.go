@@ -54,7 +54,7 @@ func (t *Transport) try(c *call, release func()) (*http.Response, *relay.Error) 
 			return nil, last.or(err)
 		}
 		wait := last == nil || last.error.Code == relay.CodeWorkerDraining // its successor may be starting
-		body, ok := c.takeStream() // which may take long, so a worker is chosen after it, by the trust of then
+		body, ok := c.takeStream()                                         // which may take long, so a worker is chosen after it, by the trust of then
 		if !ok {
 			return nil, last.error
 		}
