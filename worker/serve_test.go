@@ -80,3 +80,22 @@ func TestDrainWaitsForWhatIsBrokenOff(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// When the time to drain is over nothing more is let to the handler, also if requests have come all the time: nobody would break
+// it off, and its caller would hear nothing.
+func TestNothingIsServedAfterTheTimeToDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, x, e, _, _ := runOf(t, func(h *relay.RequestHead) { h.TimeoutMS, h.Length = 60_000, int64(len("body")) })
+		w.stats.inFlight.Add(1)
+		go func() {
+			defer w.stats.inFlight.Add(-1)
+			<-e.ctx.Done()
+			if refusal := e.check(); refusal == nil || refusal.Code != relay.CodeWorkerDraining {
+				t.Errorf("a request that comes now: %v", refusal)
+			}
+			w.ended(x, e, time.Now(), nil)
+		}()
+		w.drain()
+		synctest.Wait()
+	})
+}

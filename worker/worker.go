@@ -281,6 +281,7 @@ func (w *Worker) drain() {
 	for {
 		select {
 		case <-deadline.C:
+			w.phase.Store(phaseRefusing) // if requests never ceased to come: what is served from now on would be cut off unheard
 			w.interrupt()
 			w.settle()
 			return
