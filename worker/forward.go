@@ -84,6 +84,9 @@ func upstreamError(ctx context.Context, err error) *relay.Error {
 	if cause, ok := errors.AsType[*relay.Error](context.Cause(ctx)); ok {
 		return cause
 	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return relay.Wrap(relay.CodeCanceled, err, "the caller left before the middleware app answered")
+	}
 	if e, ok := errors.AsType[*relay.Error](err); ok {
 		return e // reading the request's body
 	}

@@ -149,7 +149,9 @@ func (f *Front) check(r *http.Request, path string) (relay.Token, *relay.Error) 
 // fail answers with a problem document.
 func (f *Front) fail(rw http.ResponseWriter, r *http.Request, e *relay.Error) {
 	if out, ok := rw.(*frontWriter); ok {
-		out.code, e.RequestID = e.Code, out.id.String()
+		named := *e // others may be reading it: it may be the cause of all contexts' end
+		e, named.RequestID = &named, out.id.String()
+		out.code = e.Code
 		if e.Code.Info().Status >= http.StatusInternalServerError {
 			f.w.log.Warn("request failed", "via", AuditFront, "request_id", e.RequestID, "code", string(e.Code), "error", e)
 		}
@@ -161,7 +163,10 @@ func (f *Front) fail(rw http.ResponseWriter, r *http.Request, e *relay.Error) {
 // Serve serves a listener until ctx ends, then lets requests under way end within DrainTimeout, closes WebSockets, and
 // waits for all of it.
 func (f *Front) Serve(ctx context.Context, l net.Listener) error {
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	life, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	end := func() {
+		cut(relay.NewError(relay.CodeHandlerFailed, "the worker stopped while the request was under way"))
+	}
 	defer end()
 	server := &http.Server{
 		Handler: f, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,

@@ -272,6 +272,38 @@ func TestFrontTellsOfTheApp(t *testing.T) {
 	}
 }
 
+// Who left, and who was sent away, is no fault of the app's.
+func TestFrontTellsWhoLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		leave func(*stage, net.Conn)
+		code  relay.Code
+	}{
+		"the caller":     {func(_ *stage, conn net.Conn) { _ = conn.Close() }, relay.CodeCanceled},
+		"the front door": {func(s *stage, _ net.Conn) { s.stop() }, relay.CodeHandlerFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			begun := make(chan struct{})
+			s := newStage(t, nil, func(_ http.ResponseWriter, r *http.Request) {
+				close(begun)
+				<-r.Context().Done()
+			}, func(w *Worker) { w.cfg.DrainTimeout = time.Millisecond })
+			conn, err := net.Dial("tcp", s.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-Access-Token: "+aliceToken(t).Reveal()+"\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			<-begun
+			c.leave(s, conn)
+			if a := s.record(); a.Code != c.code {
+				t.Errorf("audited as %s, want %s", a.Code, c.code)
+			}
+		})
+	}
+}
+
 func TestFrontAuditRequired(t *testing.T) {
 	s := newStage(t, nil, nil, func(w *Worker) { w.audit.required = true })
 	s.kept.fail(io.ErrShortWrite)
