@@ -37,7 +37,11 @@ func (s *Routes) sql(w http.ResponseWriter, r *http.Request, token relay.Token) 
 	}
 	defer statement.cancel(r.Context()) // unless it has ended
 	state, e := statement.await(r.Context())
-	if e != nil {
+	switch {
+	case e != nil && !statement.ended: // what was refused is to ask for its state: it may run on, and succeed
+		end(w, e, true)
+		return
+	case e != nil:
 		answerSQLError(w, e, true)
 		return
 	}
