@@ -226,7 +226,7 @@ func TestAppBehind(t *testing.T) {
 	}
 	b, base, _ := runApp(t, App{Behind: at, Name: "middleware"})
 	sent := []string{"X-Forwarded-Host", "ui.example", "X-Forwarded-For", "192.0.2.7", "X-Forwarded-Proto", "https", "X-Forwarded-Access-Token", "t", "X-Forwarded-Email", "a@b"}
-	for _, path := range []string{"/", "/api/x?q=1", brokerapp.Path + "/x", "/leafnode"} {
+	for _, path := range []string{"/", "/api/x?q=1", "/api/x?a=1;b=2&c=%zz", brokerapp.Path + "/x", "/leafnode"} {
 		resp, body := send(t, http.MethodGet, base+path, sent...)
 		if body != "app "+strings.TrimPrefix(base, "http://")+" "+path || resp.Header.Get("X-Answer") != "42" {
 			t.Errorf("%s: %s %q", path, resp.Status, body)

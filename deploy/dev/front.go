@@ -30,6 +30,7 @@ func newFront(app *url.URL, person sandbox.Person, tokens Tokens, log *slog.Logg
 	f.proxy = &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(app)
+			pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 			for name := range pr.Out.Header {
 				if sandbox.PlatformHeader(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))) {
 					delete(pr.Out.Header, name)

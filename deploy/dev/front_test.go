@@ -65,7 +65,7 @@ func newStand(t *testing.T, fails error) *stand {
 // send sends a request with header lines as they stand there.
 func (s *stand) send(method string, lines ...string) (status int, body string) {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, s.front.URL+"/x?y=1", nil)
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.front.URL+"/x?y=1;z=%zz", nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestFrontTellsTheAppWhoIsCalling(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	if r.Host != address || len(r.Header.Get("X-Request-Id")) != 36 || r.URL.RequestURI() != "/x?y=1" {
+	if r.Host != address || len(r.Header.Get("X-Request-Id")) != 36 || r.URL.RequestURI() != "/x?y=1;z=%zz" {
 		t.Errorf("host %s, id %s, uri %s", r.Host, r.Header.Get("X-Request-Id"), r.URL.RequestURI())
 	}
 	for name, values := range r.Header {

@@ -168,6 +168,7 @@ func (f *Front) mayUse(who caller) bool { return f.cfg.Workspace.mayUse(f.app, w
 func (f *Front) rewrite(pr *httputil.ProxyRequest) {
 	who, _ := pr.In.Context().Value(callerKey{}).(caller)
 	pr.SetURL(f.cfg.upstream())
+	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse
 	keepAllowed(pr.Out.Header, f.allowed)
 	f.dropOwnCookies(pr.Out)
 	person := Person{User: who.id + "@" + f.cfg.Workspace.ID(), UserName: who.name, Token: who.token}

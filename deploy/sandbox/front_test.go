@@ -248,3 +248,17 @@ func TestWebSocketsPassAndAreNotCut(t *testing.T) {
 		t.Errorf("read %d bytes from a closed server", n)
 	}
 }
+
+// A query goes to the app as it came, also where net/http's parser would not read it.
+func TestAQueryPassesAsItIs(t *testing.T) {
+	uris := make(chan string, 1)
+	s := newStage(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { uris <- r.URL.RequestURI() }), nil)
+	browser := newBrowser(t)
+	signIn(t, browser, s.door+"/", "alice@example.com")
+	<-uris
+	const uri = "/x?a=1;b=2&c=%zz"
+	get(t, browser, s.door+uri)
+	if got := <-uris; got != uri {
+		t.Errorf("the app saw %s", got)
+	}
+}
