@@ -37,18 +37,18 @@ func (k *kept) Token(ctx context.Context) (relay.Token, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.now()
-	have := !k.token.IsZero() && !k.token.ExpiredAt(now)
-	if have && (!k.due(now) || now.Sub(k.asked) < askPause) {
+	if k.counts(now) && (!k.due(now) || now.Sub(k.asked) < askPause) {
 		return k.token, nil
 	}
-	k.asked = now
 	token, err := k.ask(ctx, !k.token.IsZero())
+	now = k.now() // asking may have taken a minute
+	k.asked = now
 	switch {
 	case err == nil && token.ExpiredAt(now):
 		err = fmt.Errorf("the token that was handed out expired at %s: sign in again", token.Expiry().Format(time.TimeOnly))
 		fallthrough
 	case err != nil:
-		if have {
+		if k.counts(now) {
 			return k.token, nil
 		}
 		return relay.Token{}, err
@@ -56,6 +56,9 @@ func (k *kept) Token(ctx context.Context) (relay.Token, error) {
 	k.token, k.got = token, now
 	return token, nil
 }
+
+// counts reports whether there is a token that has not expired.
+func (k *kept) counts(now time.Time) bool { return !k.token.IsZero() && !k.token.ExpiredAt(now) }
 
 // due reports whether the token is near its end: of one that lives shorter than the margin, in the second half of its life.
 func (k *kept) due(now time.Time) bool {

@@ -71,3 +71,37 @@ func TestTokenThatHasExpiredIsNotHandedOut(t *testing.T) {
 		t.Error("an expired token is handed out")
 	}
 }
+
+// The CLI may take its minute to fail. The pause begins after that, and what has expired meanwhile is not handed out.
+func TestSlowFailuresArePausedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, takes := &source{}, time.Duration(0)
+		tokens := KeepTokens(func(ctx context.Context, again bool) (relay.Token, error) {
+			time.Sleep(takes)
+			return s.ask(ctx, again)
+		})
+		take := func(asked int) error {
+			t.Helper()
+			token, err := tokens.Token(t.Context())
+			if s.asked != asked {
+				t.Fatalf("asked %d times, want %d", s.asked, asked)
+			}
+			if err == nil && token.ExpiredAt(time.Now()) {
+				t.Error("an expired token is handed out")
+			}
+			return err
+		}
+		if err := take(1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(56 * time.Minute)
+		s.fails, takes = true, time.Minute
+		if err := errors.Join(take(2), take(2)); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2*time.Minute + 30*time.Second)
+		if err := take(3); err == nil {
+			t.Error("the token there was has expired while another was asked for")
+		}
+	})
+}
