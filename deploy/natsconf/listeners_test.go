@@ -32,6 +32,16 @@ func TestWebSocketListener(t *testing.T) {
 	}
 }
 
+// A path keeps its letters and spaces of any script, as the server reads it.
+func TestPathsOfAnyScript(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "r\u00e9seau\u202fobo\u00a0\u2009#$x 'y'")
+	f := start(t, func(c *natsconf.Config) { c.StoreDir = dir })
+	if got := f.server.JetStreamConfig(); got == nil || got.StoreDir != filepath.Join(dir, "jetstream") {
+		t.Errorf("%+v, want it in %q", got, dir)
+	}
+}
+
 func TestTLSListeners(t *testing.T) {
 	t.Parallel()
 	pair, ca := certificate(t)

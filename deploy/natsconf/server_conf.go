@@ -2,7 +2,6 @@ package natsconf
 
 import (
 	"fmt"
-	"strconv"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -27,7 +26,7 @@ func (c Config) ServerConf() (string, error) {
 	c.writeLimits(&w)
 	if c.StoreDir != "" {
 		w.open("jetstream: {")
-		w.line("store_dir: %s", strconv.Quote(c.StoreDir))
+		w.line("store_dir: %s", quoted(c.StoreDir))
 		if c.audit() {
 			w.comment("A full stream refuses records; obo-worker says so.")
 			w.line("max_file_store: %s", maxAudit)
@@ -46,7 +45,7 @@ func (c Config) audit() bool { return len(c.AuditorNKeys) > 0 }
 
 func (c Config) writeListeners(w *writer) {
 	w.comment("Where NATS clients connect.")
-	w.line("listen: %s", strconv.Quote(c.Listen))
+	w.line("listen: %s", quoted(c.Listen))
 	if c.TLS != nil {
 		writeTLS(w, *c.TLS, true)
 	}
@@ -56,7 +55,7 @@ func (c Config) writeListeners(w *writer) {
 	}
 	w.comment("NATS over WebSocket, for networks that let only HTTPS out.")
 	w.open("websocket: {")
-	w.line("listen: %s", strconv.Quote(c.WebSocket.Listen))
+	w.line("listen: %s", quoted(c.WebSocket.Listen))
 	if c.WebSocket.TLS != nil {
 		writeTLS(w, *c.WebSocket.TLS, false)
 	} else {
@@ -71,13 +70,16 @@ func (c Config) writeListeners(w *writer) {
 	w.blank()
 }
 
+// quoted is a string as nats-server reads it. What would need an escape is refused before: it does not know those of Go.
+func quoted(s string) string { return `"` + s + `"` }
+
 func writeTLS(w *writer, t TLS, handshakeFirst bool) {
 	w.open("tls: {")
-	w.line("cert_file: %s", strconv.Quote(t.CertFile))
-	w.line("key_file: %s", strconv.Quote(t.KeyFile))
+	w.line("cert_file: %s", quoted(t.CertFile))
+	w.line("key_file: %s", quoted(t.KeyFile))
 	if t.ClientCAFile != "" {
 		w.comment("Clients show a certificate of this authority, besides their key (nats --tlscert --tlskey).")
-		w.line("ca_file: %s", strconv.Quote(t.ClientCAFile))
+		w.line("ca_file: %s", quoted(t.ClientCAFile))
 		w.line("verify: true")
 	}
 	if handshakeFirst {
