@@ -46,7 +46,7 @@ type cliContext struct {
 //
 //	XDG_CONFIG_HOME=<dir> nats --context obo-inspector sub 'obo.v1.>'
 func (c CLI) Write(dir string) ([]string, error) {
-	if err := c.validate(); err != nil {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	folder := filepath.Join(dir, "nats", "context")
@@ -83,8 +83,8 @@ func (c CLI) context(description, seedFile, inbox string) cliContext {
 	return cliContext{Description: description, URL: c.URL, NKey: seedFile, CA: c.CAFile, InboxPrefix: inbox, TLSFirst: c.TLSFirst}
 }
 
-// validate reports every fault at once.
-func (c CLI) validate() error {
+// Validate reports every fault at once.
+func (c CLI) Validate() error {
 	var list []error
 	if c.URL == "" {
 		list = append(list, errors.New("natsconf: nats CLI contexts: URL is missing"))

@@ -108,7 +108,7 @@ func (c Config) over(old Config) Config {
 	}
 	c.Services = services
 	c.Audit = c.Audit || old.Audit
-	if c.NATSURL != "" && c.NATSURL != old.NATSURL {
+	if c.NATSURL != "" && oneSpelling(c.NATSURL) != oneSpelling(old.NATSURL) {
 		old.Listen, old.WebSocket = "", "" // they followed the old URL
 	}
 	for _, f := range []struct{ mine, theirs *string }{
@@ -123,7 +123,7 @@ func (c Config) over(old Config) Config {
 
 // withDefaults lets the server listen where the URL leads.
 func (c Config) withDefaults() Config {
-	c.NATSURL = cmp.Or(c.NATSURL, "nats://127.0.0.1:4222")
+	c.NATSURL = cmp.Or(oneSpelling(c.NATSURL), "nats://127.0.0.1:4222")
 	u, err := url.Parse(c.NATSURL)
 	if err != nil {
 		return c // validate reports it
@@ -135,6 +135,9 @@ func (c Config) withDefaults() Config {
 	host := "0.0.0.0"
 	if relay.Loopback(u.Hostname()) {
 		host = "127.0.0.1"
+		if net.ParseIP(u.Hostname()) != nil {
+			host = u.Hostname() // ::1, say, which is not the same place
+		}
 	}
 	switch u.Scheme {
 	case "ws", "wss":
@@ -147,6 +150,16 @@ func (c Config) withDefaults() Config {
 		c.Listen = cmp.Or(c.Listen, net.JoinHostPort(host, cmp.Or(u.Port(), "4222")))
 	}
 	return c.withPaths()
+}
+
+// oneSpelling is an address without spaces around it and with its scheme in lower case.
+func oneSpelling(address string) string {
+	address = strings.TrimSpace(address)
+	scheme, rest, ok := strings.Cut(address, ":")
+	if !ok {
+		return address
+	}
+	return strings.ToLower(scheme) + ":" + rest
 }
 
 // withPaths makes paths absolute: the server may be started elsewhere.

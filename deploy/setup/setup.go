@@ -76,7 +76,7 @@ func (c Config) plan() (*plan, error) {
 // write writes everything that follows from the keys.
 func (p *plan) write(f files) error {
 	conf, err := p.natsconf().ServerConf()
-	if err != nil {
+	if err = errors.Join(err, p.cli().Validate()); err != nil {
 		return err
 	}
 	return p.save(f, conf)
@@ -187,6 +187,17 @@ func (p *plan) save(f files, conf string) error {
 	return p.saveContexts(f)
 }
 
+func (p *plan) cli() natsconf.CLI {
+	return natsconf.CLI{
+		URL:               p.cfg.CLIURL(),
+		InspectorSeedFile: p.cfg.InspectorSeed(),
+		SystemSeedFile:    p.cfg.path("system", "nats.nk"),
+		AuditorSeedFile:   p.cfg.auditorSeed(),
+		CAFile:            p.cfg.CAFile,
+		TLSFirst:          p.cfg.TLSCertFile != "",
+	}
+}
+
 // saveContexts has natsconf write the contexts beside, and puts them in place one by one.
 func (p *plan) saveContexts(f files) error {
 	beside, err := os.MkdirTemp(p.cfg.Dir, ".new-*")
@@ -194,14 +205,7 @@ func (p *plan) saveContexts(f files) error {
 		return fmt.Errorf("setup: %s: %w", p.cfg.path("nats"), cause(err))
 	}
 	defer os.RemoveAll(beside)
-	paths, err := natsconf.CLI{
-		URL:               p.cfg.CLIURL(),
-		InspectorSeedFile: p.cfg.InspectorSeed(),
-		SystemSeedFile:    p.cfg.path("system", "nats.nk"),
-		AuditorSeedFile:   p.cfg.auditorSeed(),
-		CAFile:            p.cfg.CAFile,
-		TLSFirst:          p.cfg.TLSCertFile != "",
-	}.Write(beside)
+	paths, err := p.cli().Write(beside)
 	if err != nil {
 		return err
 	}

@@ -265,6 +265,7 @@ func TestInitFaults(t *testing.T) {
 		"tls":        {func(c *Config) { c.NATSURL = "tls://a" }, []string{"certificate"}},
 		"half tls":   {func(c *Config) { c.TLSCertFile = "cert.pem" }, []string{"--tls-cert-file and --tls-key-file"}},
 		"listen":     {func(c *Config) { c.Listen = "here" }, []string{`Listen "here"`}},
+		"CLI":        {func(c *Config) { c.Dir += "$HOME" }, []string{"without $"}},
 		"prefix":     {func(c *Config) { c.SubjectPrefix = "_INBOX" }, []string{"SubjectPrefix"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "relay")
@@ -284,8 +285,8 @@ func TestInitFaults(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: a password in: %v", name, err)
 		}
-		if _, err := os.Stat(dir); err == nil {
-			t.Errorf("%s: %s was made", name, dir)
+		if made, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(made) > 0 {
+			t.Errorf("%s: %v was made: %v", name, made, err)
 		}
 	}
 }
@@ -400,6 +401,11 @@ func TestAddresses(t *testing.T) {
 		"nats://localhost":         {"127.0.0.1:4222", "", "nats://localhost"},
 		"nats://broker.lan:4333":   {"0.0.0.0:4333", "", "nats://broker.lan:4333"},
 		"ws://127.0.0.1:9000":      {"127.0.0.1:4222", "127.0.0.1:9000", "nats://127.0.0.1:4222"},
+		"nats://[::1]:4333":        {"[::1]:4333", "", "nats://[::1]:4333"},
+		"nats://127.0.0.2":         {"127.0.0.2:4222", "", "nats://127.0.0.2"},
+		"ws://[::1]:9000":          {"127.0.0.1:4222", "[::1]:9000", "nats://127.0.0.1:4222"},
+		"WSS://broker.example":     {"127.0.0.1:4222", "0.0.0.0:8080", "nats://127.0.0.1:4222"},
+		" APP:obo-broker ":         {"127.0.0.1:4222", "", "nats://127.0.0.1:4222"},
 		"wss://broker.example":     {"127.0.0.1:4222", "0.0.0.0:8080", "nats://127.0.0.1:4222"},
 		"wss://broker.example:444": {"127.0.0.1:4222", "0.0.0.0:8080", "nats://127.0.0.1:4222"},
 	} {
