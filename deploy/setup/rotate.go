@@ -93,6 +93,11 @@ func Rotate(dir string, role relay.Role, name string, kind Kind, step Step) (Rot
 func rotate(dir string, role relay.Role, name string, kind Kind, step Step, f files) (Rotation, error) {
 	var r Rotation
 	f.changed = func(path string) { r.Changed = append(r.Changed, path) }
+	unlock, err := lock(dir)
+	if err != nil {
+		return r, err
+	}
+	defer unlock()
 	p, err := open(dir)
 	if err != nil {
 		return r, err

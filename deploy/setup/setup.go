@@ -38,17 +38,26 @@ func Init(cfg Config) (Result, error) {
 }
 
 func initialize(cfg Config, f files) (Result, error) {
-	cfg, err := cfg.merged()
+	checked, err := cfg.prepare()
 	if err != nil {
 		return Result{}, err
 	}
-	p, err := cfg.plan()
+	if err := os.MkdirAll(checked.cfg.Dir, 0o700); err != nil {
+		return Result{}, fmt.Errorf("setup: %w", err)
+	}
+	unlock, err := lock(checked.cfg.Dir)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	p, err := cfg.prepare() // again: another command may have been at work
 	if err != nil {
 		return Result{}, err
 	}
 	if err := p.write(f); err != nil {
 		return Result{}, err
 	}
+	cfg = p.cfg
 	return Result{
 		Config: cfg, ServerConf: cfg.path("nats-server.conf"), Sides: p.sides,
 		Inspector: cfg.InspectorSeed(), System: cfg.path("system", "nats.nk"), Auditor: cfg.auditorSeed(), Contexts: p.contexts,
@@ -64,6 +73,20 @@ type plan struct {
 	contexts          []string
 }
 
+// prepare is the plan of c on top of what the directory remembers, of which everything is checked.
+func (c Config) prepare() (*plan, error) {
+	c, err := c.merged()
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.plan()
+	if err != nil {
+		return nil, err
+	}
+	_, err = p.conf()
+	return p, err
+}
+
 // plan checks everything and reads the keys.
 func (c Config) plan() (*plan, error) {
 	if err := c.validate(); err != nil {
@@ -75,11 +98,17 @@ func (c Config) plan() (*plan, error) {
 
 // write writes everything that follows from the keys.
 func (p *plan) write(f files) error {
-	conf, err := p.natsconf().ServerConf()
-	if err = errors.Join(err, p.cli().Validate()); err != nil {
+	conf, err := p.conf()
+	if err != nil {
 		return err
 	}
 	return p.save(f, conf)
+}
+
+// conf is the server's configuration, if the nats CLI's can be written too.
+func (p *plan) conf() (string, error) {
+	conf, err := p.natsconf().ServerConf()
+	return conf, errors.Join(err, p.cli().Validate())
 }
 
 func (p *plan) load() error {

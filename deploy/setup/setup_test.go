@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -424,5 +425,36 @@ func TestAddresses(t *testing.T) {
 	}
 	if natsconf.InspectorContext != "obo-inspector" {
 		t.Error("doc.go names another context")
+	}
+}
+
+// Commands that run at the same time come one after the other: none is forgotten, and no file is of two of them.
+func TestAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "relay")
+	names := strings.Fields("a b c d e")
+	var all sync.WaitGroup
+	for _, name := range names {
+		all.Go(func() {
+			if _, err := Init(Config{Dir: dir, Apps: []App{{Name: name}}, Services: []string{"middleware"}}); err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := Rotate(dir, "", name, Identity, Add); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	wantNoFaults(t, dir)
+	r, err := Read(dir)
+	if err != nil || len(r.Apps) != len(names) {
+		t.Errorf("%+v, %v", r.Apps, err)
+	}
+	for _, name := range names {
+		trust := loadKit(t, dir, "middleware", relay.RoleService).Trust
+		if kids := trust.Kids(relay.RoleApp, name); len(kids) != 2 {
+			t.Errorf("%s: %d keys are trusted, want that in use and the next", name, len(kids))
+		}
 	}
 }
