@@ -221,6 +221,8 @@ func (c Config) validate() error {
 		fault("the NATS URL holds a user name or password: the kits hold keys instead, leave it out")
 	case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
 		fault("the NATS URL has scheme %q: want nats, tls, ws or wss, or app:NAME", u.Scheme)
+	case u.Scheme == "ws" && c.TLSCertFile != "":
+		fault("a server with a certificate takes WebSockets with TLS only: want a wss URL")
 	case u.Scheme == "tls" && c.TLSCertFile == "":
 		fault("a tls URL needs the server's certificate and its key")
 	}

@@ -186,11 +186,12 @@ func (g guide) audit() {
 
 // tls are the flags that every client of a server with TLS needs.
 func (g guide) tls() string {
-	if !strings.HasPrefix(g.Config.NATSURL, "tls") && !strings.HasPrefix(g.Config.NATSURL, "wss") {
+	webSocket := strings.HasPrefix(g.Config.NATSURL, "wss")
+	if g.Config.TLSCertFile == "" && !webSocket {
 		return ""
 	}
 	flags := ""
-	if strings.HasPrefix(g.Config.NATSURL, "tls") {
+	if !webSocket {
 		flags = " --nats-tls-first"
 	}
 	if g.Config.CAFile != "" {
