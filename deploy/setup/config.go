@@ -34,6 +34,8 @@ type Config struct {
 	SubjectPrefix string `json:"subject_prefix"`          // Defaults to none
 
 	Audit bool `json:"audit,omitzero"` // a stream for the services' audit records, and its reader. Defaults to none
+
+	before *Config // what the directory remembers; nil if it is new
 }
 
 // App is an app and the services that it may call.
@@ -87,8 +89,21 @@ func (c Config) merged() (Config, error) {
 	return c.over(old).withDefaults(), nil
 }
 
+// had tells whether an app or service was there before.
+func (c Config) had(role relay.Role, name string) bool {
+	switch {
+	case c.before == nil:
+		return false
+	case role == relay.RoleService:
+		return slices.Contains(c.before.Services, name)
+	}
+	return slices.ContainsFunc(c.before.Apps, func(a App) bool { return a.Name == name })
+}
+
 // over adds to what was there.
 func (c Config) over(old Config) Config {
+	before := old
+	c.before = &before
 	apps := slices.Clone(old.Apps)
 	for _, a := range c.Apps {
 		i := slices.IndexFunc(apps, func(o App) bool { return o.Name == a.Name })

@@ -458,3 +458,20 @@ func TestAtTheSameTime(t *testing.T) {
 		}
 	}
 }
+
+// Whose a key is does not depend on the kit, which may have been taken away when it was delivered.
+func TestAServiceDoesNotTakeAnAppsKey(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	app := mustInit(t, Config{Dir: dir, Apps: []App{{Name: "both"}}, Services: []string{"billing"}}).Side(relay.RoleApp, "both").Kid
+	if err := os.Remove(filepath.Join(dir, "both", "kit.json")); err != nil {
+		t.Fatal(err)
+	}
+	r := mustInit(t, Config{Dir: dir, Apps: []App{{Name: "ui"}}, Services: []string{"both"}})
+	if got := r.Side(relay.RoleApp, "both").Kid; got != app {
+		t.Errorf("the app's key was replaced by %s", got)
+	}
+	if got := r.Side(relay.RoleService, "both").Kid; got == app {
+		t.Error("the service has the app's key")
+	}
+}

@@ -99,13 +99,16 @@ func (c Config) prefix(role relay.Role, name string, taken map[string]bool) stri
 	if _, err := os.Stat(c.path(name, own+"key.json")); err == nil || taken[c.path(name, "key.json")] {
 		return own
 	}
-	data, err := os.ReadFile(c.path(name, "kit.json"))
-	if err != nil {
-		return ""
-	}
 	other := relay.RoleApp
 	if role == relay.RoleApp {
 		other = relay.RoleService
+	}
+	if c.had(other, name) && !c.had(role, name) {
+		return own
+	}
+	data, err := os.ReadFile(c.path(name, "kit.json")) // of a run that broke off
+	if err != nil {
+		return ""
 	}
 	if _, err := relay.ParseKit(data, other); err == nil {
 		return own
