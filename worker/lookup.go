@@ -148,7 +148,7 @@ func (l *CachedLookup) User(ctx context.Context, token relay.Token) (*User, erro
 	}
 }
 
-// Purge forgets every answer, also those under way. The worker calls it when its clock has jumped.
+// Purge forgets every answer, also those under way. A clock that jumps needs none: see kept.
 func (l *CachedLookup) Purge() {
 	l.purges.Add(1)
 	l.answers.Purge()

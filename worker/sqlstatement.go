@@ -242,13 +242,15 @@ func (s *sqlStatement) cancel(ctx context.Context) {
 	header := http.Header{"Accept": {"application/json"}, "Content-Type": {"application/json"}}
 	for {
 		resp, err := s.workspace.do(ctx, s.token, http.MethodPost, fmt.Sprintf("%s/%s/cancel", statementsAPI, s.id), header, strings.NewReader("{}"), 0)
+		refused := false
 		if err == nil {
 			discard(resp)
-			if resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
+			refused = resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden
+			if !refused && resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
 				return
 			}
 		}
-		if !pause(ctx, cancelAgain) {
+		if refused || !pause(ctx, cancelAgain) {
 			s.log.Warn("a statement whose caller has left could not be canceled, it may go on", "statement", s.id)
 			return
 		}
