@@ -89,9 +89,10 @@ type failure struct {
 }
 
 // after is what the caller is told when the attempt before ended differently. An attempt that may have been executed is
-// not made good by a later one that was not, unless the method is safe: then the later one knows more.
+// not made good by a later one that was not, unless the method is safe and a worker has said so: then the later one knows more.
 func (f *failure) after(before *failure, c *call) *failure {
-	if before != nil && before.outcome == relay.Unknown && f.outcome != relay.Unknown && !relay.SafeMethod(c.head.Method) {
+	knowsMore := f.outcome == relay.Unknown || f.outcome == relay.NotStarted && relay.SafeMethod(c.head.Method)
+	if before != nil && before.outcome == relay.Unknown && !knowsMore {
 		return before
 	}
 	return f
