@@ -105,6 +105,10 @@ func withTokens(workspace *sandbox.Workspace, app string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", workspace)
 	mux.HandleFunc("POST "+tokenPath, func(w http.ResponseWriter, r *http.Request) {
+		if !relay.LoopbackHost(r.Host) { // a page whose name leads here (DNS rebinding) is of the same origin
+			http.Error(w, "the Host header is not a loopback name: ask at the address that the sandbox printed", http.StatusForbidden)
+			return
+		}
 		opts := sandbox.TokenOptions{App: app}
 		if text := r.PostFormValue("lifetime"); text != "" {
 			var err error
