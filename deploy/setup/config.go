@@ -158,7 +158,7 @@ func (c Config) withDefaults() Config {
 	case "ws", "wss":
 		c.Listen = cmp.Or(c.Listen, "127.0.0.1:4222")
 		if u.Scheme == "ws" || host != "0.0.0.0" { // a proxy in front of a wss URL has a port of its own
-			c.WebSocket = cmp.Or(c.WebSocket, net.JoinHostPort(host, cmp.Or(u.Port(), "8080")))
+			c.WebSocket = cmp.Or(c.WebSocket, net.JoinHostPort(host, cmp.Or(u.Port(), map[string]string{"ws": "80", "wss": "443"}[u.Scheme])))
 		}
 		c.WebSocket = cmp.Or(c.WebSocket, "0.0.0.0:8080")
 	default:
