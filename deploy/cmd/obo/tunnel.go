@@ -33,7 +33,9 @@ func (c *tunnelCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	status, err := door.Status(t.ctx)
+	asked, cancel := context.WithTimeout(t.ctx, enterTimeout)
+	status, err := door.Status(asked)
+	cancel()
 	if err != nil {
 		return err
 	}
@@ -69,6 +71,9 @@ func (c *tunnelCommand) door(ctx context.Context) (*brokerapp.Door, error) {
 	return brokerapp.New(cfg)
 }
 
+// enterTimeout is generous: the Databricks CLI may have to renew its token.
+var enterTimeout = 30 * time.Second
+
 // tunnel carries connections through a door.
 type tunnel struct {
 	door   *brokerapp.Door
@@ -102,7 +107,7 @@ func (t tunnel) serve(ctx context.Context, listener net.Listener) error {
 // carry takes one connection through; its end on one side ends the other.
 func (t tunnel) carry(ctx context.Context, local net.Conn) error {
 	defer local.Close()
-	dial, cancel := context.WithTimeout(ctx, 30*time.Second) // the Databricks CLI may have to renew its token
+	dial, cancel := context.WithTimeout(ctx, enterTimeout)
 	remote, err := t.door.Dial(dial)
 	cancel()
 	if err != nil {

@@ -159,3 +159,22 @@ func TestTunnelCannotAccept(t *testing.T) {
 		t.Errorf("%v after %v, and %q", err, time.Since(begin), &stderr)
 	}
 }
+
+// What accepts connections and says nothing is told, not waited for.
+func TestTunnelToWhatDoesNotAnswer(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	relaytest.Must(t, err)
+	defer silent.Close()
+	file := filepath.Join(t.TempDir(), "token")
+	relaytest.Must(t, os.WriteFile(file, []byte("t"), 0o600))
+	generous := enterTimeout
+	enterTimeout = 100 * time.Millisecond
+	t.Cleanup(func() { enterTimeout = generous })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var stderr strings.Builder
+	code := run(ctx, []string{"tunnel", "--url", "http://" + silent.Addr().String(), "--token-file", file}, nil, io.Discard, &stderr)
+	if code != 1 || ctx.Err() != nil {
+		t.Errorf("%d %s", code, &stderr)
+	}
+}
