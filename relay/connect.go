@@ -108,9 +108,15 @@ func (c ConnectConfig) Validate() error {
 		if !strings.Contains(p, "://") {
 			p = "nats://" + p
 		}
-		if _, err := url.Parse(p); err != nil { // its text holds the URL, and that may hold a password
-			faults = append(faults, fmt.Errorf("%s is not a URL", redactURLs(p)))
+		if _, err := url.Parse(p); err == nil {
+			continue
 		}
+		// The error's text holds the URL, and that may hold a password; so may what was cut off at a comma.
+		if !strings.Contains(p, "@") && strings.Contains(c.URL, "@") {
+			faults = append(faults, errors.New("one of the NATS URLs, between which stand commas, is not a URL: write a comma in a password as %2C"))
+			continue
+		}
+		faults = append(faults, fmt.Errorf("%s is not a URL", redactURLs(p)))
 	}
 	if count(c.NKeySeed, c.CredsFile, c.Creds) > 1 {
 		faults = append(faults, errors.New("an nkey, a creds file and its content: give only one of them for the NATS user"))

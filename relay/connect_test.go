@@ -260,6 +260,7 @@ func TestConnectLogsNoPassword(t *testing.T) {
 	for _, c := range []ConnectConfig{
 		{URL: "nats://" + canary + "@host:%zz"}, {URL: "nats://u:" + canary + "@[::1"}, {URL: canary + "\x7f@host"}, {URL: "nats://host", NKeySeed: canary},
 		{URL: "nats://u:" + canary + "@host:4222", CAFile: "/does/not/exist"}, {URL: "nats://u:" + canary + "@host:4222", CertFile: "/does/not/exist", KeyFile: "/does/not/exist"},
+		{URL: "nats://u:" + canary + ",rest@host:4222"}, {URL: canary + ":x,rest@host:4222"},
 		{URL: "bad://u:" + canary + "@host:4222,nats://" + canary + "@other,ws://x"},
 	} {
 		nc, err := Connect(c)

@@ -15,7 +15,7 @@ func NewSubjects(prefix string) (Subjects, error) {
 		return Subjects{"obo.v1."}, nil
 	}
 	if len(prefix) > 64 || !prefixPattern.MatchString(prefix) {
-		return Subjects{}, fmt.Errorf("subject prefix %q: want 1 to 64 characters of A-Z a-z 0-9 _ - in tokens joined by dots", prefix)
+		return Subjects{}, fmt.Errorf("subject prefix %q: want 1 to 64 characters of A-Z a-z 0-9 _ - in tokens joined by dots, the first no _", prefix)
 	}
 	return Subjects{prefix + ".obo.v1."}, nil
 }

@@ -146,7 +146,7 @@ func TestSubscriptions(t *testing.T) {
 func TestNewSubjects(t *testing.T) {
 	for prefix, ok := range map[string]bool{
 		"": true, "a": true, "A-b_c.9": true, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false, ".": false, "a.": false, ".a": false,
-		"a..b": false, "*": false, "a.>": false, "$SYS": false, "a b": false, "a\n": false, "é": false,
+		"a..b": false, "*": false, "a.>": false, "$SYS": false, "a b": false, "a\n": false, "é": false, "_INBOX": false, "a._b": true,
 	} {
 		if _, err := NewSubjects(prefix); (err == nil) != ok {
 			t.Errorf("NewSubjects(%q): %v", prefix, err)
