@@ -130,6 +130,12 @@ func (e *exchangeRun) run() {
 		return
 	}
 	defer e.w.slots.release(whose)
+	if ready != nil { // the token may have run out in the queue
+		if refusal := e.w.gate.check(e.call.Token); refusal != nil {
+			e.logFault(e.response.refuse(refusal))
+			return
+		}
+	}
 	verdict := e.w.gate.judge(e.ctx, e.call.ID, e.call.Token, e.a.head.Method, e.a.head.Path)
 	e.record.judged(verdict)
 	if verdict.user != nil {

@@ -2,7 +2,10 @@ package worker
 
 import (
 	"log/slog"
+	"net/http"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,4 +101,29 @@ func TestNothingIsServedAfterTheTimeToDrain(t *testing.T) {
 		w.drain()
 		synctest.Wait()
 	})
+}
+
+// A token that runs out while its request waits for a slot leads to nothing, also where nobody is looked up.
+func TestTokenThatExpiresInTheQueue(t *testing.T) {
+	w, x, e, _, _ := runOf(t, func(h *relay.RequestHead) { h.TimeoutMS, h.Length = 600_000, 4 })
+	var late atomic.Int64
+	w.gate.now = func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+	w.cfg.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("served with a token that has expired") })
+	other := person{"ui", 1}
+	must(t, w.slots.acquire(t.Context(), other))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.run()
+	}()
+	for w.slots.waiting() == 0 {
+		runtime.Gosched()
+	}
+	late.Store(int64(2 * time.Hour))
+	w.slots.release(other)
+	<-done
+	w.ended(x, e, time.Now(), nil)
+	if _, code, _ := e.response.result(); code != relay.CodeTokenExpired {
+		t.Errorf("the code is %q", code)
+	}
 }
