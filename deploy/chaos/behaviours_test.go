@@ -198,11 +198,14 @@ func finalOnly(t *testing.T, conn net.Conn, in *bufio.Reader, raw string) string
 
 // abortedAt leaves after that many bytes of the body.
 func abortedAt(n int) func(*testing.T, net.Conn, *bufio.Reader, string) string {
-	return func(t *testing.T, conn net.Conn, _ *bufio.Reader, raw string) string {
+	return func(t *testing.T, conn net.Conn, in *bufio.Reader, raw string) string {
 		t.Helper()
 		top, body, _ := strings.Cut(raw, "\r\n\r\n")
 		if _, err := io.WriteString(conn, top+"\r\n\r\n"+body[:n]); err != nil {
 			t.Fatal(err)
+		}
+		if begun, err := http.ReadResponse(in, nil); err != nil || begun.StatusCode != http.StatusEarlyHints { // else nobody need hear of it
+			t.Fatalf("no 103: %+v, %v", begun, err)
 		}
 		_ = conn.Close()
 		return ""

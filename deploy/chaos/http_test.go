@@ -291,6 +291,7 @@ func (o *observer) handler() http.Handler {
 	})
 	mux.HandleFunc("/unread", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "did not read") })
 	mux.HandleFunc("/aside", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
 		_, err := io.Copy(io.Discard, r.Body)
 		o.bodies <- fmt.Sprintf("broken off: %v", err != nil)
 	})
