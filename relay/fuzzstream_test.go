@@ -41,7 +41,7 @@ func FuzzStream(f *testing.F) {
 		m := model{body: asService}
 		if asService {
 			m.next = 1
-			p.s.Preload(nil, false)
+			p.s.Preload(nil)
 		}
 		for {
 			ft, seq, body, rest, ok := nextFrame(script)

@@ -106,16 +106,16 @@ func newPair(t testing.TB) *pair {
 		toSvc: &link{more: make(chan struct{}, 1)}, toApp: &link{more: make(chan struct{}, 1)},
 		accepted: make(chan struct{}), stop: make(chan struct{}),
 	}
-	p.app = p.stream(RoleApp, p.toSvc)
+	p.app = p.stream(RoleApp, p.toSvc, HeadFrame{})
 	p.app.SetGrant([]byte("a.grant.is.not.read"))
 	p.toSvc.deliver = p.atService
 	p.toApp.deliver = func(m message) { _ = p.app.Deliver(m.payload) }
 	return p
 }
 
-func (p *pair) stream(role Role, out *link) *Stream {
+func (p *pair) stream(role Role, out *link, request HeadFrame) *Stream {
 	return NewStream(context.Background(), StreamConfig{
-		Role: role, ID: p.id, Grant: p.grant, Limit: pairLimit, Budget: p.budget, Now: time.Now,
+		Role: role, ID: p.id, Grant: p.grant, Limit: pairLimit, Budget: p.budget, Now: time.Now, Request: request,
 		Publish: func(b []byte, t FrameType, _ int) error {
 			if p.down.Load() {
 				return nats.ErrReconnectBufExceeded
@@ -157,8 +157,8 @@ func (p *pair) atService(m message) {
 		return
 	}
 	p.head = head
-	p.svc = p.stream(RoleService, p.toApp)
-	p.svc.Preload(body, f.Type == FrameWhole)
+	p.svc = p.stream(RoleService, p.toApp, HeadFrame{Type: f.Type})
+	p.svc.Preload(body)
 	p.goTick(p.svc)
 	close(p.accepted)
 }

@@ -560,8 +560,7 @@ func TestStreamLyingPeer(t *testing.T) {
 		"an inform to a worker":     {RoleService, func(p *peer) { _ = p.deliver(FrameInform, 1, []byte("{}")) }},
 		"data after the end":        {RoleService, func(p *peer) { _ = p.deliver(FrameEnd, 1, []byte("{}")); _ = p.deliver(FrameData, 2, []byte("x")) }},
 		"an end after the end":      {RoleService, func(p *peer) { _ = p.deliver(FrameEnd, 1, []byte("{}")); _ = p.deliver(FrameEnd, 2, []byte("{}")) }},
-		"data after a whole":        {RoleService, func(p *peer) { p.s.Preload(nil, true); _ = p.deliver(FrameData, 1, []byte("x")) }},
-		"data after a whole that the worker serves without the stream": {RoleService, func(p *peer) {
+		"data after a whole": {RoleService, func(p *peer) {
 			cfg := p.s.cfg
 			cfg.Request = HeadFrame{Type: FrameWhole, key: cfg.Grant.keys.request(cfg.ID)}
 			p.s = NewStream(context.Background(), cfg)

@@ -36,7 +36,7 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 		Budget: w.budget, Now: w.cfg.Now, Publish: w.publisher(m.Reply, control, reply.ID), Request: a.frame,
 	})
 	if !a.whole {
-		stream.Preload(a.body, false)
+		stream.Preload(a.body)
 	}
 	start := w.cfg.Now()
 	e := newExchangeRun(w, a, stream, Call{ID: reply.ID, App: from.App, Service: w.cfg.Service, Token: a.grant.Token, workspace: w.cfg.Workspace})

@@ -55,7 +55,9 @@ func serves(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 2 {
 		opts = append(opts, nats.UserInfo(args[1], args[1]))
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(patience); ; <-poll.C {
 		nc, err := nats.Connect(args[0], opts...)
 		switch {
 		case err == nil:
@@ -92,7 +94,9 @@ func logged(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile(args[1])
 	ts.Check(err)
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(patience); ; <-poll.C {
 		text, err := os.ReadFile(ts.MkAbs(args[0])) // the program may not have made it yet
 		if pattern.Match(text) {
 			return
