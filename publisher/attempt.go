@@ -240,6 +240,7 @@ func (a *attempt) tick() {
 
 // inform passes a 1xx reply on to the sidecar's caller and to whoever traces the request, as net/http does.
 func (a *attempt) inform(head *relay.ReplyHead) {
+	relay.StripReply(head.Header)
 	if s := servedFrom(a.call.ctx); s != nil {
 		s.inform(head)
 	}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +75,35 @@ func TestInformsAreNotForHTTP10(t *testing.T) {
 		if err != nil || strings.TrimSpace(got) != want {
 			t.Errorf("HTTP/%s: the first line is %q, %v", version, got, err)
 		}
+	}
+}
+
+// What may not cross from a reply does not cross from an informational one either (PROTOCOL.md §9).
+func TestInformsAreStripped(t *testing.T) {
+	inform, err := relay.EncodeHead(&relay.ReplyHead{Status: 103, Length: -1, Header: http.Header{
+		"Connection": {"close, X-Named"}, "X-Named": {"n"}, "Obo-Id": {"forged"}, "Link": {"</a.css>; rel=preload"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+		_ = s.SendInform(inform)
+		_ = s.SendHead(saying(t, relay.ReplyHead{Status: 200, Length: 4}), []byte("done"), true, 200)
+	})
+	srv := httptest.NewServer(sidecarOf(t, transport))
+	defer srv.Close()
+	r := relayed(t, "GET")
+	r.URL.Host, r.Host = srv.Listener.Addr().String(), ""
+	var got http.Header
+	resp, err := srv.Client().Do(r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error { got = http.Header(h); return nil },
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if len(got) != 1 || got.Get("Link") == "" {
+		t.Errorf("the informational reply came with %v", got)
 	}
 }
 
