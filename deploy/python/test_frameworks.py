@@ -167,6 +167,32 @@ class Gradio(WithService):
             client = Client(address, headers={TOKEN: token}, verbose=False)
             self.assertEqual(client.predict("x", api_name="/call"), f"{token} None")
 
+    def test_nobody_is_answered_as_the_one_who_came_first(self):
+        import gradio
+        from gradio_client import Client
+
+        def who(names):
+            together.wait()  # so that those who come meanwhile are one batch
+            seen = []
+            for name in names:
+                try:
+                    seen.append(f"{name} as {obo_relay.headers()[TOKEN]}")
+                except obo_relay.NoToken as e:
+                    seen.append(str(e))
+            return [seen]
+
+        together = threading.Event()
+        with gradio.Blocks(analytics_enabled=False) as blocks:
+            box = gradio.Textbox()
+            gradio.Button().click(who, box, box, api_name="who", batch=True)
+        _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True)
+        self.addCleanup(blocks.close)
+        clients = {name: Client(address, headers={TOKEN: name}, verbose=False) for name in ("alice", "bob")}
+        jobs = [clients[name].submit(name, api_name="/who") for name in ("alice", "alice", "bob", "bob")]
+        together.set()
+        for job in jobs:
+            self.assertIn("several people", job.result())
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -48,8 +48,10 @@ def dash(**context: object):
     return (module("dash", exceptions=exceptions, ctx=types.SimpleNamespace(**context)),)
 
 
-def gradio(request: object):
-    local = types.SimpleNamespace(request=types.SimpleNamespace(get=lambda default=None: request))
+def gradio(request: object, event_id: object = "1", batch: bool = False):
+    blocks = types.SimpleNamespace(fns={0: types.SimpleNamespace(batch=False), 1: types.SimpleNamespace(batch=batch)})
+    values = {"request": request, "event_id": event_id, "blocks": blocks, "blocks_config": None}
+    local = types.SimpleNamespace(**{k: types.SimpleNamespace(get=lambda default=None, v=v: v) for k, v in values.items()})
     return module("gradio"), module("gradio.context", LocalContext=local)
 
 
@@ -64,6 +66,15 @@ class Headers(unittest.TestCase):
         }.items():
             with self.subTest(name), imported(*modules):
                 self.assertEqual(obo_relay.headers(), {TOKEN: "t1"})
+
+    def test_gradio_tells_of_one_request_of_a_batch(self):
+        alice = types.SimpleNamespace(headers={TOKEN: "alice"})
+        with imported(*gradio(alice, event_id=None)):  # no queue
+            self.assertEqual(obo_relay.headers(), {TOKEN: "alice"})
+        with imported(*gradio(alice, batch=True)):  # a batch has no event id
+            self.assertEqual(obo_relay.headers(), {TOKEN: "alice"})
+        with imported(*gradio(alice, event_id=None, batch=True)), self.assertRaisesRegex(obo_relay.NoToken, "several people"):
+            obo_relay.headers()
 
     def test_the_framework_that_answers_a_request(self):
         with imported(*streamlit(None, {TOKEN: "wrong"}), *flask(True, {TOKEN: "t2"})):
@@ -81,14 +92,20 @@ class Headers(unittest.TestCase):
             self.assertEqual(obo_relay.headers(), {TOKEN: "new"})
 
     def test_outside_a_request(self):
-        for modules in (), streamlit(None, {}), flask(False, {}), dash(), gradio(None):
+        for modules in (), streamlit(None, {}), streamlit(object(), {}), flask(False, {}), dash(), gradio(None):
             with imported(*modules), self.assertRaisesRegex(obo_relay.NoToken, "no request .* A thread has no request"):
                 obo_relay.headers()
 
     def test_request_without_a_token(self):
-        for headers in {}, {TOKEN: ""}:
+        for headers in {"Host": "ui"}, {TOKEN: ""}:
             with imported(*flask(True, headers)), self.assertRaisesRegex(obo_relay.NoToken, "user authorization"):
                 obo_relay.headers()
+
+    def test_what_is_no_token_is_not_quoted(self):
+        for value in "secret\n", " secret", "sec\rret", "secr\u00e9t":
+            with self.assertRaisesRegex(obo_relay.NoToken, "characters that no token has") as caught:
+                obo_relay.headers(types.SimpleNamespace(headers={TOKEN: value}))
+            self.assertNotIn("sec", str(caught.exception))
 
 
 class URL(unittest.TestCase):

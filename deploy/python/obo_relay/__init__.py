@@ -31,13 +31,15 @@ class NoToken(RuntimeError):
 def headers(request: Any = None) -> dict[str, str]:
     """The header that a call to a service needs, from the request that is being answered, or from the one given."""
     found = _current() if request is None else request.headers
-    if found is None:
+    if not found:  # Streamlit's are empty once the page is gone
         raise NoToken(
-            "no request is being answered here: call this in a Streamlit script, or in a Dash, Flask or Gradio function "
-            "(FastAPI: pass its request). A thread has no request: read headers() before it starts, and pass them on"
+            "no request is being answered here, or its page was closed: call this in a Streamlit script, or in a Dash, Flask or "
+            "Gradio function (FastAPI: pass its request). A thread has no request: read headers() before it starts, and pass them on"
         )
     for name, value in found.items():
         if name.lower() == TOKEN.lower() and value:
+            if not value.isascii() or not value.isprintable() or " " in value:  # requests would quote it in its error
+                raise NoToken(f"the request's {TOKEN} has characters that no token has: pass on what the platform gave, unchanged")
             return {TOKEN: value}
     raise NoToken(
         f"the request has no {TOKEN}: switch user authorization on for this app, and open it through its Databricks URL"
@@ -55,7 +57,8 @@ def url(service: str) -> str:
 def session(service: str, request: Any = None) -> requests.Session:
     """A requests.Session whose addresses are paths of the service: session("middleware").get("/groups").
 
-    It reads the token anew at each call, and keeps no cookies, so that one that people share mixes nobody up.
+    It reads the token anew at each call, and keeps no cookies, so that one that people share mixes nobody up. One that was
+    made with a request is that person's alone.
     """
     from ._session import Session
 
@@ -84,5 +87,16 @@ def _current() -> Any:
         from gradio.context import LocalContext
 
         if (request := LocalContext.request.get(None)) is not None:
+            if LocalContext.event_id.get(None) is None and _batches(LocalContext):
+                raise NoToken(
+                    "a Gradio function with batch=True answers several people at once, and Gradio tells of one person's request "
+                    "only: leave batch=True out of this app"
+                )
             return request.headers
     return None
+
+
+def _batches(context: Any) -> bool:
+    """Whether a Gradio app has functions with batch=True, whose calls have no event id. Others without a queue have none either."""
+    places = context.blocks.get(None), context.blocks_config.get(None)
+    return any(getattr(fn, "batch", False) for place in places if place is not None for fn in place.fns.values())
