@@ -188,7 +188,7 @@ func (s *stage) variables() []string {
 	if s.cfg.WorkspaceID != "" {
 		out = append(out, "DATABRICKS_WORKSPACE_ID="+s.cfg.WorkspaceID)
 	}
-	return append(out, s.routes...)
+	return slices.Concat(out, child.NoProxy(s.cfg.Environ), s.routes)
 }
 
 // loud keeps a log to warnings and errors: that a server starts and ends is no news here.

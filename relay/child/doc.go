@@ -10,10 +10,11 @@
 // # Environment
 //
 // OBO_ is the relay's prefix. A child gets its parent's environment without any variable of that prefix, except
-// OBO_URL_<SERVICE>, which is made for it. Only if the child is itself one of the relay's commands (obo-broker -- obo-worker
-// -- uvicorn …) does it get them all, since they are its settings: it will take them from its own child. A child is one of
-// the relay's commands if a word of its command line before the first -- is obo-broker, obo-publisher or obo-worker, with or
-// without a folder before it; so wrappers such as "uv run obo-worker" may stand in between.
+// OBO_URL_<SERVICE>, which is made for it (and NO_PROXY, where a proxy would get those calls: NoProxy). Only if the child is
+// itself one of the relay's commands (obo-broker -- obo-worker -- uvicorn …) does it get them all, since they are its
+// settings: it will take them from its own child. A child is one of the relay's commands if a word of its command line before
+// the first -- is obo-broker, obo-publisher or obo-worker, with or without a folder before it; so wrappers such as
+// "uv run obo-worker" may stand in between.
 //
 // What a process was started with stays readable for its user in /proc/<pid>/environ, and its memory too. Hide closes that on
 // Linux; the commands call it first of all. A key file that the parent can read, the child can read too: on a machine

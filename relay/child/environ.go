@@ -32,6 +32,28 @@ func Environ(parent, words, add []string) []string {
 	return env
 }
 
+// NoProxy are variables for a child that calls its parent on loopback. Where the environment names a proxy, HTTP clients would
+// else hand that the call, and the person's token in it.
+func NoProxy(parent []string) []string {
+	proxy, except := false, ""
+	for _, variable := range parent {
+		name, value, _ := strings.Cut(variable, "=")
+		switch strings.ToLower(name) {
+		case "http_proxy", "all_proxy":
+			proxy = proxy || value != ""
+		case "no_proxy":
+			if except == "" || name == "no_proxy" { // most clients prefer the lower case
+				except = value
+			}
+		}
+	}
+	if !proxy || except == "*" {
+		return nil
+	}
+	except = strings.TrimPrefix(except+",localhost,127.0.0.1,::1", ",")
+	return []string{"NO_PROXY=" + except, "no_proxy=" + except}
+}
+
 // isSetting tells a variable of the relay's from others. Some systems do not tell upper from lower case.
 func isSetting(variable string) bool {
 	upper := strings.ToUpper(variable)

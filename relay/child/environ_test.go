@@ -33,3 +33,22 @@ func TestEnviron(t *testing.T) {
 		})
 	}
 }
+
+func TestNoProxy(t *testing.T) {
+	t.Parallel()
+	const loopback = "localhost,127.0.0.1,::1"
+	both := func(value string) []string { return []string{"NO_PROXY=" + value, "no_proxy=" + value} }
+	for name, c := range map[string]struct{ parent, want []string }{
+		"no proxy":         {[]string{"PATH=/bin", "NO_PROXY=x", "HTTP_PROXY=", "HTTPS_PROXY=http://proxy:1"}, nil},
+		"a proxy":          {[]string{"HTTP_PROXY=http://proxy:1"}, both(loopback)},
+		"in lower case":    {[]string{"http_proxy=http://proxy:1", "http_proxy_2="}, both(loopback)},
+		"for everything":   {[]string{"ALL_PROXY=socks5://proxy:1", "no_proxy="}, both(loopback)},
+		"with exceptions":  {[]string{"HTTP_PROXY=http://proxy:1", "NO_PROXY=a,b"}, both("a,b," + loopback)},
+		"with two of them": {[]string{"no_proxy=a", "HTTP_PROXY=http://proxy:1", "NO_PROXY=b"}, both("a," + loopback)},
+		"but for nothing":  {[]string{"HTTP_PROXY=http://proxy:1", "NO_PROXY=*"}, nil},
+	} {
+		if got := NoProxy(c.parent); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}

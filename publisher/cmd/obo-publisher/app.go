@@ -14,13 +14,13 @@ func (f flags) runWithApp(ctx context.Context, p *process, stdout io.Writer) (in
 	if words == nil {
 		return 0, p.run(ctx, stdout)
 	}
-	var urls []string
+	add := child.NoProxy(os.Environ())
 	for _, r := range p.routes {
-		urls = append(urls, r.variable()+"="+r.url())
+		add = append(add, r.variable()+"="+r.url())
 	}
 	listening := make(chan struct{})
 	close(listening)
-	cfg := child.Config{Words: words, Env: child.Environ(os.Environ(), words, urls), Log: p.log}
+	cfg := child.Config{Words: words, Env: child.Environ(os.Environ(), words, add), Log: p.log}
 	return child.RunClient(ctx, cfg, listening, func(ctx context.Context) error {
 		return p.run(ctx, io.Discard) // standard output is the app's
 	})
