@@ -22,7 +22,7 @@ type directory struct {
 type service struct {
 	instances map[string]*instance
 	refused   map[relay.Code]uint64 // announcements that were not believed
-	fault     *relay.Error          // of the last of them
+	fault     *relay.Error          // of the last of them, or of the server when it denied looking for workers
 	faultAt   time.Time
 	changed   chan struct{} // closed and replaced when an instance comes or changes
 	limit     *rate.Limiter // announcements whose signature is checked
@@ -138,6 +138,15 @@ func (d *directory) heard(name string, payload []byte) error {
 	s.changed = make(chan struct{})
 	s.forget(now)
 	return nil
+}
+
+// denied notes that the NATS server does not let this user look for workers.
+func (d *directory) denied(name string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.service(name); s != nil {
+		s.fault, s.faultAt = relay.Wrap(relay.CodeNATSDenied, err, "the server does not let this user look for workers of service "+name), d.now()
+	}
 }
 
 // forget drops instances that no announcement can bring back.

@@ -223,10 +223,17 @@ func (t *Transport) receive(m *nats.Msg) {
 	}
 }
 
-// denied fails the requests whose subject the server says it denied: such an error comes without the message.
+// denied fails the requests whose subject the server says it denied: such an error comes without the message. Where it
+// denies what workers are found by, that is why there are none.
 func (t *Transport) denied(err error) {
+	names := func(subject string) bool { return strings.Contains(err.Error(), `"`+subject+`"`) }
+	for _, service := range t.Services() {
+		if names(t.subjects.Announce(service)) || names(t.subjects.Discover(service)) {
+			t.directory.denied(service, err)
+		}
+	}
 	for _, a := range t.attempts() {
-		if strings.Contains(err.Error(), `"`+a.subject+`"`) {
+		if names(a.subject) {
 			a.stream.Fail(relay.Wrap(relay.CodeNATSDenied, err, "the server says that it did not pass the request on"))
 		}
 	}

@@ -97,7 +97,7 @@ var codes = []CodeInfo{
 	{CodeWorkerUntrusted, 503, NotDelivered, false, "Workers announce themselves with a key that is not trusted", "Put the service's public key into the publisher's trust file"},
 	{CodeClockSkew, 503, NotDelivered, false, "The clocks differ too much", "Set the clocks of both machines (NTP); 30 s are allowed"},
 	{CodeNATSUnavailable, 503, NotDelivered, false, "Not connected to NATS", "Try again; the publisher reconnects by itself. If it lasts, look at the NATS server and the --nats URL"},
-	{CodeNATSDenied, 503, Unknown, false, "The NATS server denies the subject", "Grant the app's NATS user the subjects that obo init generates"},
+	{CodeNATSDenied, 503, Unknown, false, "The NATS server denies the subject", "Grant the app's NATS user the subjects that obo init generates, or correct the user or --subject-prefix"},
 	{CodePublisherBusy, 503, NotDelivered, false, "Too many requests under way at the publisher", "Try again later, or raise --max-in-flight"},
 	{CodePublisherDraining, 503, NotDelivered, false, "The publisher is shutting down", "Try again"},
 	{CodeOverloaded, 503, NotStarted, true, "The worker is at its limit", "Try again later, start more workers, or raise --max-in-flight"},

@@ -170,12 +170,17 @@ func TestWrongNATSUser(t *testing.T) {
 	log.Wait(t, "cannot connect to NATS, trying again", "Authorization Violation")
 }
 
-// Users with each other's permissions: the log names the subject that is denied and what to compare.
+// Users with each other's permissions: the caller is told that it is not for want of a worker, and the log names the subject
+// that is denied and what to compare.
 func TestWrongPermissions(t *testing.T) {
 	n, log := start(t)
 	n.Worker(says("hello"), nil)
 	client := n.Publisher(func(c *publisher.Config) { c.NATS.NKeySeed = n.Service.Seed })
-	send(t, client, "POST", "/").wantCode(t, relay.CodeNoWorker)
+	r := send(t, client, "POST", "/")
+	r.wantCode(t, relay.CodeNATSDenied, "the server does not let this user look for workers of service middleware")
+	if got := relay.AsError(r.err).Problem(); got.Outcome != relay.NotDelivered {
+		t.Errorf("%+v", got)
+	}
 	log.Wait(t, "the NATS server denies this user a subject: compare its permissions with what obo init generates", "obo.v1.announce.middleware")
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
 
 // callCommand sends one request.
@@ -53,7 +54,7 @@ func (c *callCommand) Run(t *terminal) error {
 	go func() { ended <- transport.Run(ctx) }()
 	err = c.exchange(t, transport, request)
 	stop()
-	return errors.Join(err, <-ended)
+	return errors.Join(withRemedy(err, side.Connect), <-ended)
 }
 
 // request is what to send, or all faults at once.
@@ -149,7 +150,7 @@ func (c *callCommand) token(t *terminal) (string, error) {
 func (c *callCommand) exchange(t *terminal, transport http.RoundTripper, request *http.Request) error {
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return withRemedy(err)
+		return err
 	}
 	defer response.Body.Close()
 	if c.Include {
@@ -159,19 +160,26 @@ func (c *callCommand) exchange(t *terminal, transport http.RoundTripper, request
 		}
 		fmt.Fprintln(t.stdout)
 	}
-	if _, err := io.Copy(t.stdout, response.Body); err != nil {
-		return withRemedy(err)
-	}
-	return nil
+	_, err = io.Copy(t.stdout, response.Body)
+	return err
 }
 
-// withRemedy adds what the caller knows and what to do, each on a line of its own.
-func withRemedy(err error) error {
+// withRemedy adds what the caller knows and what to do, each on a line of its own. Why NATS cannot be reached is looked for
+// once more: the code does not tell a server that is down from one that does not know this user.
+func withRemedy(err error, nats relay.ConnectConfig) error {
 	e, ok := errors.AsType[*relay.Error](err)
 	if !ok {
 		return err
 	}
-	return errors.Join(err, fmt.Errorf("what the caller knows: %s", e.Problem().Outcome), whatToDo(err))
+	knows := fmt.Errorf("what the caller knows: %s", e.Problem().Outcome)
+	if e.Code == relay.CodeNATSUnavailable && !brokerapp.Is(nats.URL) { // which says what to do itself, in the log
+		nc, cause := relay.ConnectOnce(nats)
+		if cause != nil {
+			return errors.Join(err, fmt.Errorf("cannot connect to NATS: %w", cause), knows, fmt.Errorf("what to do: %s", nats.Remedy(cause)))
+		}
+		nc.Close()
+	}
+	return errors.Join(err, knows, whatToDo(err))
 }
 
 // whatToDo is the remedy of a failure of the relay, nil if there is none.

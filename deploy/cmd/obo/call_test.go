@@ -12,7 +12,7 @@ func TestCallTellsTheRequestsOwnOutcome(t *testing.T) {
 	e := relay.NewError(relay.CodeBodyTooLarge, "half of it was read")
 	for outcome, want := range map[relay.Outcome]string{"": "not_delivered", relay.Unknown: "unknown", relay.NotStarted: "not_started"} {
 		e.Outcome = outcome
-		if got := withRemedy(e).Error(); !strings.Contains(got, "what the caller knows: "+want+"\n") {
+		if got := withRemedy(e, relay.ConnectConfig{}).Error(); !strings.Contains(got, "what the caller knows: "+want+"\n") {
 			t.Errorf("outcome %q: %s", outcome, got)
 		}
 	}
