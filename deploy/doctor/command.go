@@ -97,13 +97,20 @@ func (c *Command) config(t Terminal) (Config, error) {
 	return cfg, err
 }
 
-// kitRole is what the kit says; empty if there is none, or none that can be read: that is reported later.
+// kitRole is what the kit says; empty if there is none, or none that can be read: that is reported later. A pipe can be read
+// only once, so what was in it takes its place.
 func (c *Command) kitRole() relay.Role {
 	data := []byte(c.Kit)
 	if c.KitFile != "" {
-		var err error
-		if data, err = os.ReadFile(c.KitFile); err != nil {
+		info, err := os.Stat(c.KitFile)
+		if err == nil {
+			data, err = relay.ReadSecretFile(c.KitFile)
+		}
+		if err != nil {
 			return ""
+		}
+		if !info.Mode().IsRegular() && c.Kit == "" {
+			c.KitFile, c.Kit = "", string(data)
 		}
 	}
 	var kit struct {

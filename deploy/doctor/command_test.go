@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/obo-relay/obo-relay/deploy/relaytest"
 )
 
 type full struct{}
@@ -25,5 +29,16 @@ func TestNoHalfReports(t *testing.T) {
 		if status, err := c.Execute(ctx, Terminal{Stdout: &out, Stderr: io.Discard}); status == 0 || err == nil || out.Len() > 0 {
 			t.Errorf("json %v: status %d, %v, %q", json, status, err, out.String())
 		}
+	}
+}
+
+// Whoever puts a secret where the name of its file belongs does not find it in the report.
+func TestSecretInPlaceOfAFileName(t *testing.T) {
+	const seed = "SUAHWAFMZCO5LRPD566X7O5S42GUMQT6EYTICQB2EBZP655R65NFGHFTK4"
+	file := filepath.Join(t.TempDir(), "key.json")
+	relaytest.Must(t, os.WriteFile(file, nil, 0o600))
+	text := Run(t.Context(), Config{Environ: []string{"OBO_NKEY_FILE=" + seed, "OBO_KEY_FILE=" + file}}).text()
+	if strings.Contains(text, seed) || !strings.Contains(text, "OBO_KEY_FILE="+file+" OBO_NKEY_FILE=set") {
+		t.Error(text)
 	}
 }

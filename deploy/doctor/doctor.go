@@ -80,6 +80,7 @@ type doctor struct {
 	resolve  time.Duration // the NATS server's name
 	connect  time.Duration
 	heard    map[string][]heard // by service
+	denied   []string           // what the NATS server denies, as "publish SUBJECT"
 }
 
 func (d *doctor) close() {

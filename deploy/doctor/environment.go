@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -12,7 +13,18 @@ import (
 var public = []string{
 	"DATABRICKS_APP_NAME", "DATABRICKS_APP_PORT", "DATABRICKS_HOST", "DATABRICKS_WORKSPACE_ID", "DATABRICKS_CLIENT_ID",
 	"OBO_APP", "OBO_SERVICE", "OBO_WORKSPACE", "OBO_FORWARD", "OBO_HINTS", "OBO_SUBJECT_PREFIX",
-	"OBO_KIT_FILE", "OBO_KEY_FILE", "OBO_TRUST_FILE", "OBO_NKEY_FILE",
+}
+
+// files are the variables whose values may be shown where they lead to a file. Else they may be the secret itself.
+var files = []string{"OBO_KIT_FILE", "OBO_KEY_FILE", "OBO_TRUST_FILE", "OBO_NKEY_FILE"}
+
+// shown reports whether the value of a variable may be shown.
+func shown(name, value string) bool {
+	if slices.Contains(files, name) {
+		_, err := os.Stat(value)
+		return err == nil
+	}
+	return slices.Contains(public, name) && !strings.Contains(value, "@") && len(value) < 200 // a URL may hold a password
 }
 
 // environment tells which variables there are.
@@ -25,7 +37,7 @@ func (d *doctor) environment() {
 			continue
 		}
 		facts[name] = "set"
-		if slices.Contains(public, name) && !strings.Contains(value, "@") && len(value) < 200 { // a URL may hold a password
+		if shown(name, value) {
 			facts[name] = value
 		}
 		names = append(names, name)
@@ -33,17 +45,17 @@ func (d *doctor) environment() {
 	slices.Sort(names)
 	detail := "no variable of DATABRICKS_ or OBO_ is set"
 	if len(names) > 0 {
-		var shown []string
+		var parts []string
 		for _, name := range names {
-			shown = append(shown, name+"="+facts[name])
+			parts = append(parts, name+"="+facts[name])
 		}
-		detail = strings.Join(shown, " ")
+		detail = strings.Join(parts, " ")
 	}
 	check := Check{Name: "environment", Verdict: OK, Detail: detail, Facts: facts}
 	if len(facts) == 0 {
 		check.Facts = nil
 	}
-	if worker := facts["DATABRICKS_DEBUG_HEADERS"]; worker != "" {
+	if printsTokens(d.cfg.Environ) {
 		check.Verdict, check.Remedy = Failed, "Unset DATABRICKS_DEBUG_HEADERS: it prints people's tokens to the log, and obo-worker does not start with it"
 	}
 	d.add(check)
@@ -76,4 +88,15 @@ func (d *doctor) settings() bool {
 	}
 	d.ok("settings", fmt.Sprintf("%s %s, key %s; trusts %s", d.cfg.Role, d.cfg.Name, d.cfg.Side.Identity.Kid(), strings.Join(trusted, ", ")))
 	return true
+}
+
+// printsTokens reports whether the variable is set with which the worker does not start.
+func printsTokens(environ []string) bool {
+	for _, variable := range environ {
+		if value, ok := strings.CutPrefix(variable, "DATABRICKS_DEBUG_HEADERS="); ok {
+			off := []string{"", "0", "f", "false", "n", "no", "off"}
+			return !slices.Contains(off, strings.ToLower(strings.TrimSpace(value)))
+		}
+	}
+	return false
 }

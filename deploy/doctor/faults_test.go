@@ -146,6 +146,17 @@ func TestDeniedPermission(t *testing.T) {
 	}
 }
 
+// Who may not look for workers is not told that there is none.
+func TestDeniedToLookForWorkers(t *testing.T) {
+	r := newRig(t, relaytest.Options{})
+	r.worker(nil)
+	r.cfg.Side.Prefix = "another"
+	report := r.look()
+	report.want(t, "permissions", Failed, "publish another.obo.v1.discover.middleware", "--subject-prefix")
+	report.want(t, "workers", Skipped, "may not look for workers", "")
+	report.wantOnly(t, "permissions")
+}
+
 func TestTooManyPermissions(t *testing.T) {
 	r := newRig(t, relaytest.Options{})
 	r.worker(nil)
@@ -322,6 +333,8 @@ func TestSettings(t *testing.T) {
 	laptop.want(t, "settings", Warning, "no kit", "obo init makes it")
 	laptop.want(t, "workspace", Warning, "nothing says which", "--workspace")
 	laptop.want(t, "environment", OK, "no variable", "")
+	Run(t.Context(), Config{Environ: []string{"DATABRICKS_DEBUG_HEADERS=false"}}).want(t, "environment", OK, "", "")
+	Run(t.Context(), Config{Workspace: "https://adb-1.azuredatabricks.net/?o=1"}).want(t, "workspace", Failed, "has more than a host", "--workspace")
 	if laptop.ExitCode() != 3 || onPlatform.ExitCode() != 1 {
 		t.Error(laptop.text(), onPlatform.text())
 	}
@@ -344,6 +357,7 @@ func TestServiceSide(t *testing.T) {
 	}
 	report.want(t, "permissions", OK, "2 subjects to publish on and 2 to subscribe to", "")
 	report.want(t, "app", OK, "accepts connections", "")
+	report.want(t, "trust of apps", Skipped, "shows where they run", "")
 	r.app.Close()
 	report = r.look()
 	report.want(t, "app", Failed, "nothing accepts connections", "--forward")

@@ -26,8 +26,9 @@ func (d *doctor) permissions() {
 			denied = append(denied, "subscribe "+subject)
 		}
 	}
+	d.denied = denied
 	if len(denied) > 0 {
-		d.fail("permissions", "the NATS server denies: "+strings.Join(denied, ", "), "Grant this user what obo init writes into nats-server.conf for it, and let the server read that again (SIGHUP)")
+		d.fail("permissions", "the NATS server denies: "+strings.Join(denied, ", "), "Grant this user what obo init writes into nats-server.conf for it, and let the server read that again (SIGHUP); or correct the user or --subject-prefix")
 		return
 	}
 	if all := d.subjects.Root() + ".>"; !d.isDenied(all, func() error { return d.listen(all) }) {

@@ -30,14 +30,16 @@ func (d *doctor) person(ctx context.Context) {
 	if d.userAuthorization() && d.checkToken() {
 		d.scopes()
 	}
-	if !d.workspace(ctx) {
+	workspace := d.workspace(ctx)
+	if workspace == nil {
 		return
 	}
+	defer workspace.Close()
 	if d.token.IsZero() {
 		d.skip("person", "it takes a token that has not expired")
 		return
 	}
-	d.me(ctx)
+	d.me(ctx, workspace)
 }
 
 // userAuthorization tells whether the platform hands the person's token out at all.
@@ -123,12 +125,18 @@ func (d *doctor) scopes() {
 	d.ok("scopes", held)
 }
 
-// workspace looks whether it can be reached, and compares clocks.
-func (d *doctor) workspace(ctx context.Context) bool {
+// workspace looks whether it can be reached, and compares clocks. It is the client that the worker would have, nil if there
+// is nothing to ask.
+func (d *doctor) workspace(ctx context.Context) *worker.Workspace {
 	const remedy = "Correct --workspace (OBO_WORKSPACE, DATABRICKS_HOST), or let the network policy of the app allow it"
 	if d.cfg.Workspace == "" {
 		d.warn("workspace", "nothing says which workspace", "Give it with --workspace; on the platform DATABRICKS_HOST says it")
-		return false
+		return nil
+	}
+	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: d.cfg.Workspace, UserAgent: "obo-doctor/" + relay.BuildVersion(), RetryTimeout: -1, Clock: d.cfg.Now})
+	if err != nil {
+		d.fail("workspace", err.Error(), remedy)
+		return nil
 	}
 	host := d.cfg.Workspace
 	if !strings.Contains(host, "://") {
@@ -139,20 +147,20 @@ func (d *doctor) workspace(ctx context.Context) bool {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(host, "/")+"/", nil)
 	if err != nil {
 		d.fail("workspace", "its address is not a URL", remedy)
-		return false
+		return nil
 	}
 	asked := d.cfg.Now()
 	response, err := plainClient().Do(request)
 	if err != nil {
 		d.fail("workspace", withoutURL(err), remedy)
-		return false
+		return nil
 	}
 	_ = response.Body.Close() // the head is enough
 	d.ok("workspace", request.URL.Host+" answers")
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
 		d.clock("the workspace's", date.Sub(asked), d.cfg.Now().Sub(asked)+time.Second)
 	}
-	return true
+	return workspace
 }
 
 // clock judges by how much another clock is ahead, within what the measurement cannot tell.
@@ -174,13 +182,7 @@ func (d *doctor) clock(whose string, ahead, blur time.Duration) {
 }
 
 // me asks the workspace as the person.
-func (d *doctor) me(ctx context.Context) {
-	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: d.cfg.Workspace, UserAgent: "obo-doctor/" + relay.BuildVersion(), RetryTimeout: -1, Clock: d.cfg.Now})
-	if err != nil {
-		d.fail("person", err.Error(), "Correct --workspace (OBO_WORKSPACE, DATABRICKS_HOST)")
-		return
-	}
-	defer workspace.Close()
+func (d *doctor) me(ctx context.Context, workspace *worker.Workspace) {
 	ctx, cancel := d.timeout(ctx)
 	defer cancel()
 	user, err := workspace.Me(ctx, d.token)

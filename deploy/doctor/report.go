@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -84,7 +85,15 @@ func rank(v Verdict) int {
 	return 0
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine is a text as it can be shown: some of it comes from servers, and nothing in it may steer a terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.Join(strings.Fields(s), " "))
+}
 
 // ExitCode is 0 if all is well, 1 if a step failed, 3 if there are warnings only.
 func (r *Report) ExitCode() int {

@@ -116,9 +116,9 @@ func TestExitCodes(t *testing.T) {
 	for want, verdicts := range map[int][]Verdict{0: {OK, Skipped}, 3: {OK, Warning, Skipped}, 1: {Warning, Failed, OK}} {
 		r := newReport(time.Now())
 		for _, v := range verdicts {
-			r.add(Check{Name: "x", Verdict: v, Detail: "two\nlines"})
+			r.add(Check{Name: "x", Verdict: v, Detail: "two\nlines\x1b[2J\u009b2J"})
 		}
-		if r.ExitCode() != want || r.Checks[0].Detail != "two lines" {
+		if r.ExitCode() != want || r.Checks[0].Detail != "two lines\ufffd[2J\ufffd2J" {
 			t.Errorf("%v: %d, %q", verdicts, r.ExitCode(), r.Checks[0].Detail)
 		}
 	}

@@ -28,6 +28,10 @@ func (d *doctor) workers(ctx context.Context, service string) bool {
 		d.failError("trust", relay.Errorf(relay.CodeServiceUnknown, "the trust file does not name the service %s", service))
 		return false
 	}
+	if slices.Contains(d.denied, "publish "+d.subjects.Discover(service)) || slices.Contains(d.denied, "subscribe "+d.subjects.Announce(service)) {
+		d.skip(name, "this NATS user may not look for workers of "+service)
+		return false
+	}
 	found, fault, blur := d.discover(ctx, service)
 	if len(found) == 0 {
 		switch {
