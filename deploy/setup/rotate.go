@@ -163,10 +163,12 @@ func (s *Side) add(kind Kind, f files) error {
 	return u.save(f, s.file(kind, Next))
 }
 
-// switchOver puts the next key in the place of the one in use, which is kept as the old one.
+// switchOver puts the next key in the place of the one in use, which is kept as the old one, unless that is done.
 func (s *Side) switchOver(kind Kind, f files) error {
 	next, current, old := s.key(kind, Next), s.key(kind, InUse), s.key(kind, Old)
 	switch {
+	case next == "" && old != "":
+		return nil // it is in use already; what follows from that may not have been written
 	case next == "":
 		return fmt.Errorf("setup: %s %s has no next %s: make one with obo keys add", s.Role, s.Name, kind)
 	case old == "":
