@@ -9,12 +9,16 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/obo-relay/obo-relay/deploy/doctor"
+	"github.com/obo-relay/obo-relay/relay/child"
 )
 
 const command = "obo-doctor"
 
 // run returns the exit code: that of the report, 1 for faults, 2 for flags that cannot be read.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if err := child.Hide(); err != nil {
+		fmt.Fprintf(stderr, "%s: warning: other processes of this user can read the secrets of this one: %v\n", command, err)
+	}
 	code := -1
 	var c doctor.Command
 	parser, err := kong.New(&c,

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"os/signal"
 	"syscall"
 
@@ -14,5 +13,5 @@ type demoCommand struct{}
 // Run prints the story; an error means that a line of it did not come out as it should.
 func (*demoCommand) Run(t *terminal) error {
 	signal.Ignore(syscall.SIGPIPE) // obo demo | head: it ends as always, and removes its files
-	return demo.Run(t.ctx, demo.Options{Out: t.stdout, Color: demo.ColorFor(t.stdout, os.Getenv)})
+	return demo.Run(t.ctx, demo.Options{Out: t.stdout, Color: t.color})
 }

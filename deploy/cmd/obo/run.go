@@ -5,9 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/obo-relay/obo-relay/deploy/demo"
+	"github.com/obo-relay/obo-relay/relay/child"
 )
 
 const command = "obo"
@@ -36,6 +41,21 @@ type terminal struct {
 	ctx            context.Context
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	color          bool // stdout shows colours
+}
+
+// checked remembers why something could not be written, since few commands look. Whoever stops reading knows it.
+type checked struct {
+	io.Writer
+	err error
+}
+
+func (c *checked) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	if c.err == nil && !errors.Is(err, syscall.EPIPE) {
+		c.err = err
+	}
+	return n, err
 }
 
 // exitStatus ends a command that has said everything already.
@@ -45,6 +65,9 @@ func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)
 
 // run returns the exit code: 1 for faults, 2 for flags that cannot be read.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if err := child.Hide(); err != nil {
+		fmt.Fprintf(stderr, "%s: warning: other processes of this user can read the secrets of this one: %v\n", command, err)
+	}
 	code := -1
 	parser, err := kong.New(&commands{},
 		kong.Name(command),
@@ -64,9 +87,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "%s: %v (see %s --help)\n", command, err, reached(err))
 		return 2
 	}
-	err = selected.Run(&terminal{ctx, stdin, stdout, stderr})
+	out := &checked{Writer: stdout}
+	err = selected.Run(&terminal{ctx, stdin, out, stderr, demo.ColorFor(stdout, os.Getenv)})
 	if status, ok := errors.AsType[exitStatus](err); ok {
 		return int(status)
+	}
+	if err == nil {
+		err = out.err
 	}
 	if err != nil {
 		name := called(selected.Selected())

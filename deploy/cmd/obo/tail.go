@@ -51,10 +51,14 @@ func (c *tailCommand) Run(t *terminal) error {
 	if _, err := nc.ChanSubscribe(root, messages); err != nil {
 		return err
 	}
-	watch := newTraffic(subjects, func(line string) { fmt.Fprintln(t.stdout, line) })
+	var unwritten error
+	watch := newTraffic(subjects, func(line string) {
+		_, err := fmt.Fprintln(t.stdout, line)
+		unwritten = cmp.Or(unwritten, err)
+	})
 	sweep := time.NewTicker(tailSweep)
 	defer sweep.Stop()
-	for {
+	for unwritten == nil {
 		select {
 		case <-t.ctx.Done():
 			return nil
@@ -71,6 +75,7 @@ func (c *tailCommand) Run(t *terminal) error {
 			watch.sweep(now)
 		}
 	}
+	return unwritten
 }
 
 // fromDir fills in what no flag says.

@@ -17,7 +17,7 @@ type upCommand struct {
 // Run serves until it is stopped.
 func (c *upCommand) Run(t *terminal) error {
 	return demo.Up(t.ctx, demo.UpOptions{
-		Config: demo.Config{Dir: c.Dir}, Listen: c.Listen, Out: t.stdout, Color: demo.ColorFor(t.stdout, os.Getenv), Command: self(),
+		Config: demo.Config{Dir: c.Dir}, Listen: c.Listen, Out: t.stdout, Color: t.color, Command: self(),
 	})
 }
 
