@@ -24,7 +24,7 @@ type CLI struct {
 const cliTimeout = time.Minute
 
 // Tokens are those of databricks auth token, asked for anew before they expire.
-func (c CLI) Tokens() Tokens {
+func (c CLI) Tokens() *Kept {
 	return KeepTokens(func(ctx context.Context, again bool) (relay.Token, error) {
 		if again {
 			// Without the flag the CLI hands out the same token until its last seconds. Older ones do not know it.

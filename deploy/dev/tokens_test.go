@@ -63,6 +63,26 @@ func TestTokensAreKeptUntilTheyNearTheirEnd(t *testing.T) {
 	})
 }
 
+// One that was not accepted is replaced before it expires, but not at each request.
+func TestForgottenTokenIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{}
+		tokens := KeepTokens(s.ask)
+		for i, want := range []int{1, 1, 2, 2, 3} {
+			if _, err := tokens.Token(t.Context()); err != nil || s.asked != want || s.again != want-1 {
+				t.Fatalf("%d: %v, asked %d times (%d again), want %d", i, err, s.asked, s.again, want)
+			}
+			tokens.Forget()
+			time.Sleep(askPause / 2)
+		}
+		time.Sleep(askPause)
+		s.fails = true
+		if token, err := tokens.Token(t.Context()); err != nil || token.ExpiredAt(time.Now()) {
+			t.Error(err)
+		}
+	})
+}
+
 func TestTokenThatHasExpiredIsNotHandedOut(t *testing.T) {
 	tokens := KeepTokens(func(context.Context, bool) (relay.Token, error) {
 		return relay.NewToken(relaytest.Token("alice", time.Now().Add(-time.Minute)))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/obo-relay/obo-relay/deploy/dev"
+	"github.com/obo-relay/obo-relay/relay"
 )
 
 // databricksCLI is the Databricks CLI on PATH, signed in as the developer.
@@ -64,21 +65,36 @@ func (d databricksCLI) app(ctx context.Context, name string) (appFields, error) 
 }
 
 // developerTokens are the developer's own, from the Databricks CLI.
-type developerTokens struct{ dev.Tokens }
+type developerTokens struct{ *dev.Kept }
 
 func (d developerTokens) Token(ctx context.Context) (string, error) {
-	token, err := d.Tokens.Token(ctx)
+	token, err := d.Kept.Token(ctx)
 	if err != nil {
 		return "", err
 	}
 	return token.Reveal(), nil
 }
 
-// Forget does nothing: the CLI decides which token counts.
-func (developerTokens) Forget() {}
-
 // fixedToken is one that was given.
 type fixedToken string
 
 func (f fixedToken) Token(context.Context) (string, error) { return string(f), nil }
 func (fixedToken) Forget()                                 {}
+
+// tokenFile names a file with a token, which may be replaced while it is in use.
+type tokenFile string
+
+func (f tokenFile) Token(context.Context) (string, error) {
+	text, err := relay.ReadSecretFile(string(f))
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	token, err := relay.NewToken(strings.TrimSpace(string(text)))
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	return token.Reveal(), nil
+}
+
+// Forget does nothing: the file is read each time.
+func (tokenFile) Forget() {}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
+	"os"
 	"sync"
 	"time"
 
@@ -21,7 +21,7 @@ type tunnelCommand struct {
 	URL       string `name:"url" placeholder:"URL" help:"Its address, instead of its name."`
 	Listen    string `default:"127.0.0.1:4222" placeholder:"HOST:PORT" help:"Where NATS clients connect: loopback only. Default: 127.0.0.1:4222, where the contexts of obo init look."`
 	Profile   string `env:"OBO_PROFILE,DATABRICKS_CONFIG_PROFILE" placeholder:"NAME" help:"Profile of the Databricks CLI, whose token opens the app's front proxy."`
-	TokenFile string `placeholder:"FILE" help:"A token instead of the Databricks CLI's, in a file that its owner only may read."`
+	TokenFile string `placeholder:"FILE" help:"A token instead of the Databricks CLI's, in a file that its owner only may read. It is read again at each connection."`
 }
 
 // Run serves until the context ends.
@@ -52,11 +52,14 @@ func (c *tunnelCommand) door(ctx context.Context) (*brokerapp.Door, error) {
 	cli := databricksCLI{c.Profile}
 	cfg := brokerapp.Config{Address: c.URL, Tokens: developerTokens{dev.CLI{Profile: c.Profile}.Tokens()}}
 	if c.TokenFile != "" {
-		text, err := relay.ReadSecretFile(c.TokenFile)
+		token, err := tokenFile(c.TokenFile).Token(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("--token-file: %w", err)
+			return nil, err
 		}
-		cfg.Tokens = fixedToken(strings.TrimSpace(string(text)))
+		cfg.Tokens = fixedToken(token)
+		if info, err := os.Stat(c.TokenFile); err == nil && info.Mode().IsRegular() { // a pipe can be read only once
+			cfg.Tokens = tokenFile(c.TokenFile)
+		}
 	}
 	if cfg.Address == "" {
 		app, err := cli.app(ctx, c.App)

@@ -178,3 +178,23 @@ func TestTunnelToWhatDoesNotAnswer(t *testing.T) {
 		t.Errorf("%d %s", code, &stderr)
 	}
 }
+
+// A token that the front proxy does not accept any longer is replaced: in the file, or by the Databricks CLI.
+func TestTunnelTakesAnotherToken(t *testing.T) {
+	made, err := setup.Init(setup.Config{Dir: t.TempDir(), NATSURL: brokerApp, Apps: []setup.App{{Name: "ui"}}, Services: []string{"middleware"}})
+	relaytest.Must(t, err)
+	workspace, appURL := brokerAppFor(t, made)
+	token, err := workspace.Token("dev@example.com", sandbox.TokenOptions{})
+	relaytest.Must(t, err)
+	file := filepath.Join(t.TempDir(), "token")
+	relaytest.Must(t, os.WriteFile(file, []byte("revoked"), 0o600))
+	door, err := (&tunnelCommand{URL: appURL, TokenFile: file}).door(t.Context())
+	relaytest.Must(t, err)
+	if _, err := door.Status(t.Context()); err == nil {
+		t.Fatal("what is revoked is accepted")
+	}
+	relaytest.Must(t, os.WriteFile(file, []byte(token), 0o600))
+	if _, err := door.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
