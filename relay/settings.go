@@ -79,23 +79,26 @@ func (s *Settings) Load(role Role) (*Side, error) {
 	l.loadKit(s.KitFile, s.Kit)
 	side := &Side{Identity: l.identity(s.KeyFile, s.Key), Hints: s.Hints}
 	l.trust(s.TrustFile, s.Trust, side)
-	side.watched = s.watch(role)
+	if l.kit != nil {
+		side.Name = l.kit.Name
+	}
+	side.watched = s.watch(role, side.Name)
 	side.Connect, side.Prefix = s.connect(l)
 	if err := s.Hints.Validate(); err != nil {
 		l.fault("hints", "%v", err)
 	}
-	if l.kit != nil {
-		side.Name = l.kit.Name
-	}
 	return side, errors.Join(l.faults...)
 }
 
-// watch lists the files that may change while the command runs.
-func (s *Settings) watch(role Role) (files []watchedFile) {
+// watch lists the files that may change while the command runs. What would be refused at the start is refused then, too, and
+// so is a kit that is not name's.
+func (s *Settings) watch(role Role, name string) (files []watchedFile) {
 	ownKey, ownTrust := s.KeyFile != "" || s.Key != "", s.TrustFile != "" || s.Trust != ""
 	if s.TrustFile != "" && s.Trust == "" {
 		files = append(files, watchedFile{"trust file", s.TrustFile, os.ReadFile, func(data []byte) (c content, err error) {
-			c.trust, err = ParseTrust(data)
+			if c.trust, err = ParseTrust(data); err == nil {
+				err = role.checkPartners(c.trust)
+			}
 			return c, err
 		}, false})
 	}
@@ -113,11 +116,17 @@ func (s *Settings) watch(role Role) (files []watchedFile) {
 		if err != nil {
 			return c, err
 		}
+		if kit.Name != name {
+			return c, fmt.Errorf("it is the kit of %s %s, this side runs with that of %s", role, kit.Name, name)
+		}
 		if !ownKey {
 			c.identity, _ = kit.Key.Identity() // ParseKit has checked both
 		}
 		if !ownTrust {
 			c.trust, _ = kit.Trust.Trust()
+			if err := role.checkPartners(c.trust); err != nil {
+				return c, err
+			}
 		}
 		if s.NKeyFile+s.NKey+s.CredsFile+s.Creds == "" {
 			c.nkey = kit.NKey
@@ -245,15 +254,25 @@ func (l *loader) trust(file, content string, side *Side) {
 	}
 }
 
-// checkPartners wants somebody to talk to.
+// checkPartners notes where there is nobody to talk to.
 func (l *loader) checkPartners(from string, t *Trust) {
-	switch {
-	case t == nil:
-	case l.role == RoleService && len(t.Names(RoleApp)) == 0:
-		l.fault(from, "the trust names no app, so nobody could call this service: add the app's public key, or see whether it is the other side's file")
-	case l.role == RoleApp && len(t.Names(RoleService)) == 0:
-		l.fault(from, "the trust names no service, so no worker could be believed: add the service's public key, or see whether it is the other side's file")
+	if t == nil {
+		return
 	}
+	if err := l.role.checkPartners(t); err != nil {
+		l.fault(from, "%w", err)
+	}
+}
+
+// checkPartners wants somebody for this side to talk to.
+func (r Role) checkPartners(t *Trust) error {
+	switch {
+	case r == RoleService && len(t.Names(RoleApp)) == 0:
+		return errors.New("the trust names no app, so nobody could call this service: add the app's public key, or see whether it is the other side's file")
+	case r == RoleApp && len(t.Names(RoleService)) == 0:
+		return errors.New("the trust names no service, so no worker could be believed: add the service's public key, or see whether it is the other side's file")
+	}
+	return nil
 }
 
 // connect reads and checks everything about NATS.

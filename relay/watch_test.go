@@ -119,6 +119,8 @@ func TestWatchTrustFile(t *testing.T) {
 		put(t, f.trustFile, "{")
 		w.step("broken", nil, "level=ERROR msg=\"the trust file is faulty, what is in force stays\"")
 		w.step("still broken", nil, "")
+		put(t, f.trustFile, f.servicesOnly)
+		w.step("the other side's", nil, "the trust names no app")
 		put(t, f.trustFile, two)
 		w.step("mended", []string{"[batch ui]"}, "read again")
 		if err := os.Remove(f.trustFile); err != nil {
@@ -190,6 +192,12 @@ func TestWatchKit(t *testing.T) {
 		kit.NKey = other.nkey
 		put(t, f.kitFile, prettyText(t, kit))
 		w.step("the NATS user", []string{"[batch ui]"}, "the key of the NATS user has changed, restart to use it")
+		kit.Name, kit.Key = "another", NewIdentity().Private()
+		put(t, f.kitFile, prettyText(t, kit))
+		w.step("another service's", nil, "the kit is faulty, what is in force stays")
+		kit.Name, kit.Trust.Apps, kit.Trust.Services = "mine", nil, kit.Trust.Apps
+		put(t, f.kitFile, prettyText(t, kit))
+		w.step("with the other side's trust", nil, "the trust names no app")
 		w.stop()
 	})
 }
