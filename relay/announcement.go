@@ -18,6 +18,7 @@ const (
 	MaxGrantLife     = 5 * time.Minute
 	MaxOpaqueLife    = time.Minute
 	MaxAnnouncement  = 4 << 10 // bytes
+	MaxVersion       = 64      // bytes of an announced version, or server id
 )
 
 // State is what a worker says of itself.
@@ -104,7 +105,7 @@ func (a *Announcement) check(service string) error {
 		return errors.New("state is not ready, draining or gone")
 	case a.InFlight < 0 || a.Capacity < 1 || a.MaxBody < 0 || a.KeyExp <= 0:
 		return errors.New("a number is out of range")
-	case len(a.Version) > 64 || len(a.Server) > 64:
+	case len(a.Version) > MaxVersion || len(a.Server) > MaxVersion:
 		return errors.New("version or server is too long")
 	}
 	public, err := a.Key.p256()

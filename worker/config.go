@@ -47,9 +47,9 @@ type Config struct {
 	GrantRate      float64       // new grants opened a second for each app, each costs public-key work; five times as many at once. Defaults to 200
 	KeyLife        time.Duration // of an instance key. Defaults to one hour
 	DrainQuiet     time.Duration // without a new request before a draining worker refuses. Defaults to 2 s
-	DrainTimeout   time.Duration // from the signal to the end. Defaults to 15 s
+	DrainTimeout   time.Duration // before what is under way is broken off. Defaults to 13 s: a platform kills after 15 s
 	InspectorInbox string        // where micro answers may go. Defaults to "_INBOX.inspector"
-	Version        string        // for people. Defaults to "dev"
+	Version        string        // for people, at most 64 bytes. Defaults to "dev"
 	Log            *slog.Logger  // Defaults to slog.Default()
 
 	// Now is the clock, with a monotonic reading. Defaults to time.Now.
@@ -64,7 +64,7 @@ func (c Config) withDefaults() Config {
 	c.GrantRate = cmp.Or(c.GrantRate, 200)
 	c.KeyLife = cmp.Or(c.KeyLife, time.Hour)
 	c.DrainQuiet = cmp.Or(c.DrainQuiet, 2*time.Second)
-	c.DrainTimeout = cmp.Or(c.DrainTimeout, 15*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 13*time.Second)
 	c.InspectorInbox = cmp.Or(c.InspectorInbox, "_INBOX.inspector")
 	c.Version = cmp.Or(c.Version, "dev")
 	c.Log = cmp.Or(c.Log, slog.Default())
@@ -100,6 +100,9 @@ func (c Config) validate() error {
 	}
 	if c.KeyLife < time.Minute {
 		fault("the instance key's life %v is under a minute", c.KeyLife)
+	}
+	if len(c.Version) > relay.MaxVersion {
+		fault("the version has %d bytes, no publisher would believe an announcement with more than %d", len(c.Version), relay.MaxVersion)
 	}
 	if err := checkPolicy(c.Policy, c.Lookup); err != nil {
 		faults = append(faults, err)
