@@ -26,6 +26,7 @@ func Forward(base *url.URL, log *slog.Logger, wrap ...func(http.RoundTripper) ht
 	if err != nil {
 		return nil, err
 	}
+	proxy.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // names no request, and callers who left: see panicked
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { proxy.ServeHTTP(relay.Unguessed(w), r) }), nil
 }
 

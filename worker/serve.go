@@ -229,7 +229,11 @@ func (e *exchangeRun) body(r *http.Request) io.ReadCloser {
 // and, for the runtime's own errors, its text are logged.
 func (e *exchangeRun) panicked(p any) {
 	failure := relay.NewError(relay.CodeHandlerFailed, "the handler broke off")
-	if p != http.ErrAbortHandler {
+	if p == http.ErrAbortHandler {
+		if e.ctx.Err() == nil { // it was not made to
+			e.w.log.Warn("the handler broke off its reply", "request_id", e.call.ID.String())
+		}
+	} else {
 		text := fmt.Sprintf("%T", p)
 		if p == nil {
 			text = "runtime.Goexit"

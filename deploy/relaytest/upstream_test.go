@@ -144,6 +144,40 @@ func TestUpstreamBreaksOff(t *testing.T) {
 	}
 }
 
+// The log warns of an app that breaks off in the middle of its reply, with the request's id, and not of a caller who leaves.
+func TestWhoBreaksOffIsInTheLog(t *testing.T) {
+	n, log := start(t)
+	leave, left := make(chan struct{}), make(chan struct{})
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "first")
+		relaytest.Must(t, http.NewResponseController(w).Flush())
+		if r.URL.Path == "/breaks" {
+			panic(http.ErrAbortHandler)
+		}
+		close(leave)
+		<-r.Context().Done()
+		close(left)
+	}))
+	t.Cleanup(app.Close)
+	u, err := url.Parse(app.URL)
+	relaytest.Must(t, err)
+	h, err := worker.Forward(u, textLog(log))
+	relaytest.Must(t, err)
+	n.Worker(h, nil)
+	client := n.Publisher(nil)
+	resp, err := client.RoundTrip(newRequest(t, "GET", "/", nil))
+	relaytest.Must(t, err)
+	relaytest.Recv(t, leave, "the beginning of the reply")
+	relaytest.Must(t, resp.Body.Close())
+	relaytest.Recv(t, left, "the app to see that the caller left")
+	log.Wait(t, "msg=request", resp.Header.Get("Obo-Id"), "code=canceled")
+	if strings.Contains(log.String(), "level=WARN") {
+		t.Errorf("a warning for a caller who left:\n%s", log)
+	}
+	broken := send(t, client, "GET", "/breaks")
+	log.Wait(t, "level=WARN", "the handler broke off its reply", broken.Header.Get("Obo-Id"))
+}
+
 // A handler that panics: 500, and neither caller nor log get what it panicked with. After the head the body breaks off.
 func TestHandlerPanics(t *testing.T) {
 	n, log := start(t)
