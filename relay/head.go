@@ -16,7 +16,10 @@ const (
 	EndTypeName         = "obo.v1.end"
 )
 
-const maxTimeout = 24 * time.Hour
+const (
+	maxTimeout = 24 * time.Hour
+	usualHead  = 768 // bytes of JSON, of which one that is larger takes more allocations
+)
 
 // RequestHead is the JSON of a request's first frame: everything that decides (PROTOCOL.md §9).
 type RequestHead struct {
@@ -90,9 +93,19 @@ type End struct {
 
 // EncodeHead renders a RequestHead, ReplyHead or End. A head over MaxHead is CodeHeadTooLarge.
 func EncodeHead(v any) ([]byte, error) {
-	b, err := marshal(v)
-	if err != nil {
-		return nil, Wrap(CodeBadRequest, jsonError(err), "the head cannot be encoded")
+	var b []byte
+	var plain bool
+	switch h := v.(type) {
+	case *RequestHead:
+		b, plain = h.appendPlain(make([]byte, 0, usualHead))
+	case *ReplyHead:
+		b, plain = h.appendPlain(make([]byte, 0, usualHead))
+	}
+	if !plain {
+		var err error
+		if b, err = marshal(v); err != nil {
+			return nil, Wrap(CodeBadRequest, jsonError(err), "the head cannot be encoded")
+		}
 	}
 	if len(b) > MaxHead {
 		return nil, Errorf(CodeHeadTooLarge, "URL and headers take %d bytes, the limit is %d", len(b), MaxHead)
@@ -103,8 +116,11 @@ func EncodeHead(v any) ([]byte, error) {
 // DecodeRequestHead is strict about the document's form; Check is about its values.
 func DecodeRequestHead(b []byte) (*RequestHead, error) {
 	h := new(RequestHead)
-	if err := unmarshalStrict(b, h); err != nil {
-		return nil, err
+	if !h.readPlain(string(b)) {
+		*h = RequestHead{}
+		if err := unmarshalStrict(b, h); err != nil {
+			return nil, err
+		}
 	}
 	if h.Header == nil { // so that fields can be set
 		h.Header = http.Header{}
@@ -115,8 +131,11 @@ func DecodeRequestHead(b []byte) (*RequestHead, error) {
 // DecodeReplyHead decodes and checks a reply head.
 func DecodeReplyHead(b []byte) (*ReplyHead, error) {
 	h := new(ReplyHead)
-	if err := unmarshalStrict(b, h); err != nil {
-		return nil, err
+	if !h.readPlain(string(b)) {
+		*h = ReplyHead{}
+		if err := unmarshalStrict(b, h); err != nil {
+			return nil, err
+		}
 	}
 	if h.Header == nil { // so that fields can be set
 		h.Header = http.Header{}
