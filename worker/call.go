@@ -46,6 +46,10 @@ func WorkspaceFrom(ctx context.Context) (*client.DatabricksClient, error) {
 	return call.workspace.Client(call.Token)
 }
 
+// underServer is no server that runs. httputil.ReverseProxy panics with http.ErrAbortHandler on a body that breaks off, but only
+// where it believes to run under one; without it in the context it would return as if the reply were complete.
+var underServer = &http.Server{}
+
 // newRequest makes the http.Request that the handler sees from a checked head. It carries the headers that the platform
 // itself would have set, from the worker's own knowledge and never from the message; unfit names those whose value does
 // not fit a header.
@@ -65,9 +69,7 @@ func newRequest(ctx context.Context, a *admitted, call Call, user *User, identit
 	h[relay.HeaderRequestID] = []string{requestID}
 	unfit = identity.apply(h, user) // also without a user: it removes what the message had under these names
 	ctx = context.WithValue(ctx, callKey{}, call)
-	// httputil.ReverseProxy panics with http.ErrAbortHandler on a body that breaks off, but only where it believes to run
-	// under a server; without this key it would return as if the reply were complete.
-	ctx = context.WithValue(ctx, http.ServerContextKey, &http.Server{})
+	ctx = context.WithValue(ctx, http.ServerContextKey, underServer)
 	if user != nil {
 		ctx = withUser(ctx, user)
 	}
