@@ -268,8 +268,8 @@ func (f *field) round(r *run, p path, l load, d time.Duration) {
 // prints a table. The number of iterations is the number of rounds. OBO_BENCH_SVG names a file for the plot.
 func BenchmarkFullPath(b *testing.B) {
 	f := newProcesses(b)
-	for _, p := range f.paths { // connections and grants are made before
-		f.round(&run{}, p, load{1 << 10, 32}, 300*time.Millisecond)
+	for _, p := range f.paths { // connections and grants are made before, and heaps have grown to where they stay
+		f.round(&run{}, p, load{1 << 10, 32}, 4*time.Second)
 	}
 	results := map[load][]*run{}
 	for b.Loop() {

@@ -145,10 +145,15 @@ func (s *processes) relay(b *testing.B, made setup.Result, backend, sidecar stri
 	s.publisher = command("obo-publisher", "--kit-file", made.Side(relay.RoleApp, relaytest.App).KitFile, "--route", relaytest.Service+"="+sidecar)
 }
 
-// part starts one of parts.
+// part starts one of parts, from a copy of this binary: of one file in two processes the one finds in the processor's caches what
+// the other has run, which the relay's binaries do not, nor parts on different machines.
 func (s *processes) part(b *testing.B, name string, args ...string) {
 	b.Helper()
-	s.start(b, os.Args[0], []string{partVariable + "=" + name}, args...)
+	binary, err := os.ReadFile(os.Args[0])
+	relaytest.Must(b, err)
+	path := filepath.Join(b.TempDir(), "part")
+	relaytest.Must(b, os.WriteFile(path, binary, 0o700))
+	s.start(b, path, []string{partVariable + "=" + name}, args...)
 }
 
 // openLog opens the file that all parts write to; of a benchmark that fails its end is shown.
