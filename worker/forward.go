@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +20,9 @@ import (
 )
 
 // Forward returns a handler that hands requests to the middleware app at base (http://127.0.0.1:8000, say), as they are:
-// the worker has set the X-Forwarded-* headers already. Redirects are passed on, not followed. Where the app cannot be
-// reached at all the request counts as not started. Each of wrap goes around the connections to the app: for traces.
+// the worker has set the X-Forwarded-* headers already. Redirects are passed on, not followed; one to the app itself, as it
+// was called, becomes one to a path, since its address leads elsewhere at the caller's. Where the app cannot be reached at
+// all the request counts as not started. Each of wrap goes around the connections to the app: for traces.
 func Forward(base *url.URL, log *slog.Logger, wrap ...func(http.RoundTripper) http.RoundTripper) (http.Handler, error) {
 	proxy, err := forwarder(base, log, wrap)
 	if err != nil {
@@ -39,6 +41,7 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 		return nil, fmt.Errorf("--forward %q: want scheme, host and port only", base.Redacted())
 	}
 	origin := &url.URL{Scheme: base.Scheme, Host: base.Host}
+	self := origin.String()
 	var transport http.RoundTripper = &http.Transport{ // no Proxy: the token goes to the app and nowhere else
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		MaxIdleConnsPerHost: 256,
@@ -60,7 +63,13 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 			r.Out = noteConnection(r.Out)
 			r.Out.Trailer = r.In.Trailer // filled in when the body has been read, after ReverseProxy's copy
 		},
-		Transport:    transport,
+		Transport: transport,
+		ModifyResponse: func(resp *http.Response) error {
+			if path, ok := strings.CutPrefix(resp.Header.Get("Location"), self); ok && strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
+				resp.Header.Set("Location", path)
+			}
+			return nil
+		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { Fail(w, upstreamError(r.Context(), err)) },
 		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		// For replies that come slowly although their length is known; those without a length are flushed at once anyway.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -249,6 +250,33 @@ func TestUpstreamRedirects(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	thief.want(t, 0)
+}
+
+// The app's own address is another place where the caller is: FastAPI redirects to it for the sake of a slash.
+func TestUpstreamRedirectsToItself(t *testing.T) {
+	n, _ := start(t)
+	location := map[string]string{}
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", location[r.URL.Path])
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(app.Close)
+	n.Worker(forwardTo(t, app.URL), nil)
+	client := n.Publisher(nil)
+	want := map[string]string{
+		"/slash":  "/slash/?x=1#y",
+		"/double": app.URL + "//example.com/", // a path of it alone would lead to example.com
+		"/longer": app.URL + "0/",             // another port
+		"/root":   app.URL,
+		"/path":   "/elsewhere",
+	}
+	maps.Copy(location, want)
+	location["/slash"] = app.URL + want["/slash"]
+	for path, to := range want {
+		if got := send(t, client, "GET", path); got.err != nil || got.Header.Get("Location") != to {
+			t.Errorf("%s leads to %q, want %q; %s", path, got.Header.Get("Location"), to, got)
+		}
+	}
 }
 
 // What stands in a request reaches the app as a person's browser would have sent it, and nothing steers it elsewhere.
