@@ -51,6 +51,8 @@ func serveOn(listener net.Listener, h http.Handler, log *slog.Logger) (stop func
 	server := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		// net/http would answer OPTIONS * without asking.
+		DisableGeneralOptionsHandler: true,
 	}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()

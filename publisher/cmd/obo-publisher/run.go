@@ -201,6 +201,8 @@ func (p *process) servers() ([]*http.Server, error) {
 			Handler:           handler,
 			ReadHeaderTimeout: 10 * time.Second,
 			ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+			// net/http would answer OPTIONS * without asking.
+			DisableGeneralOptionsHandler: true,
 		})
 	}
 	return servers, nil
