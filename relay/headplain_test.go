@@ -61,13 +61,18 @@ func TestPlainHeads(t *testing.T) {
 		{`"status"`, `"refusal":null,"status"`}, {`"length":1024`, `"length":1024,"refusal":null`}, {`"query":`, `"x":1,"query":`}, {`"query":"a=1&b=%22",`, ``},
 	}
 	for i, document := range documents {
-		for _, change := range changes {
-			changed := strings.Replace(document, change[0], change[1], 1)
+		same := func(changed string) {
 			if i < 3 {
 				plainIsTheSame(t, []byte(changed), new(RequestHead), new(RequestHead))
 			} else {
 				plainIsTheSame(t, []byte(changed), new(ReplyHead), new(ReplyHead))
 			}
+		}
+		for _, change := range changes {
+			same(strings.Replace(document, change[0], change[1], 1))
+		}
+		for _, tail := range []string{" ", "}", "{}", "x"} {
+			same(document + tail)
 		}
 	}
 }
