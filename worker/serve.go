@@ -97,7 +97,9 @@ func newExchangeRun(w *Worker, a *admitted, stream *relay.Stream, call Call) *ex
 		e.interrupt(relay.Errorf(relay.CodeTimeout, "no answer from the service within %v", timeout))
 	})
 	e.response = newResponse(e.ctx, stream, a.head.Method, func() { e.timer.Stop() })
-	e.timer.Reset(timeout)
+	if a.fault == nil { // else the timeout may be what is wrong
+		e.timer.Reset(timeout)
+	}
 	return e
 }
 

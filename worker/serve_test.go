@@ -2,6 +2,7 @@ package worker
 
 import (
 	"log/slog"
+	"math"
 	"net/http"
 	"runtime"
 	"strings"
@@ -62,6 +63,21 @@ func TestMalformedPathIsNotLogged(t *testing.T) {
 	w.ended(x, e, time.Now(), nil)
 	if text := log.take(); strings.Contains(text, "canary") || !strings.Contains(text, "msg=request") {
 		t.Errorf("logged: %s", text)
+	}
+}
+
+// A time limit that breaks the rules is refused as such (PROTOCOL.md §9), and proved not started; it is not over at once.
+func TestTimeoutOutOfRangeIsRefused(t *testing.T) {
+	for _, ms := range []int64{0, -1, 86_400_001, math.MaxInt64} {
+		synctest.Test(t, func(t *testing.T) {
+			w, x, e, _, kept := runOf(t, func(h *relay.RequestHead) { h.TimeoutMS = ms })
+			time.Sleep(time.Second) // on the bubble's clock
+			e.run()
+			w.ended(x, e, time.Now(), nil)
+			if got := kept.take(); len(got) != 1 || got[0].Code != relay.CodeBadRequest {
+				t.Errorf("%d ms: %+v", ms, got)
+			}
+		})
 	}
 }
 
