@@ -3,12 +3,10 @@
 package child
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +15,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/obo-relay/obo-relay/deploy/relaytest"
 )
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,7 @@ func runScripts(t *testing.T, dir string) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"signal": sendSignal, "logged": logged, "answers": answers, "ended": ended},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"signal": sendSignal, "logged": relaytest.Logged, "answers": answers, "ended": ended},
 	})
 }
 
@@ -78,22 +78,6 @@ func eventually(ts *testscript.TestScript, what string, ok func() bool) {
 			ts.Fatalf("never: %s", what)
 		}
 	}
-}
-
-// logged FILE REGEXP waits until a program has written such a line.
-func logged(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: logged file regexp")
-	}
-	pattern, err := regexp.Compile("(?m)" + args[1])
-	ts.Check(err)
-	eventually(ts, fmt.Sprint(args), func() bool {
-		text, err := os.ReadFile(ts.MkAbs(args[0]))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			ts.Fatalf("%v", err)
-		}
-		return pattern.Match(text)
-	})
 }
 
 func pidIn(ts *testscript.TestScript, file string) int {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/deploy/sandbox"
 	"github.com/obo-relay/obo-relay/deploy/setup"
 )
@@ -27,7 +28,7 @@ func TestApp(t *testing.T) {
 			return newPlatform(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"signal": sendSignal, "logged": logged, "as": as, "get": get, "called": called,
+			"signal": sendSignal, "logged": relaytest.Logged, "as": as, "get": get, "called": called,
 		},
 	})
 }

@@ -40,7 +40,7 @@ func TestCompose(t *testing.T) {
 			env.Setenv("PATH", commands+string(os.PathListSeparator)+env.Getenv("PATH"))
 			return writeRelay(env)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"signal": sendSignal, "logged": logged},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"signal": sendSignal, "logged": relaytest.Logged},
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/obo-relay/obo-relay/deploy/relaytest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,7 +35,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serves": serves, "signal": sendSignal, "logged": logged},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serves": serves, "signal": sendSignal, "logged": relaytest.Logged},
 	})
 }
 
@@ -85,24 +86,4 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	process, err := os.FindProcess(pid)
 	ts.Check(err)
 	ts.Check(process.Signal(signals[args[0]]))
-}
-
-// logged FILE REGEXP waits until a program has written such a line.
-func logged(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: logged file regexp")
-	}
-	pattern, err := regexp.Compile(args[1])
-	ts.Check(err)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.Now().Add(patience); ; <-poll.C {
-		text, err := os.ReadFile(ts.MkAbs(args[0])) // the program may not have made it yet
-		if pattern.Match(text) {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%s lacks %s: %v\n%s", args[0], args[1], err, text)
-		}
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +54,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"logged": logged, "fetch": fetch, "setenv": setenv, "big": big, "ended": ended, "lines": lines, "traced": traced, "collected": collected},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"logged": relaytest.Logged, "fetch": fetch, "setenv": setenv, "big": big, "ended": ended, "lines": lines, "traced": traced, "collected": collected},
 	})
 }
 
@@ -121,27 +120,4 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer response.Body.Close()
 	ts.Check(response.Write(ts.Stdout()))
-}
-
-// logged FILE REGEXP waits until a program has written such a line.
-func logged(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: logged file regexp")
-	}
-	pattern, err := regexp.Compile(args[1])
-	ts.Check(err)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	deadline := time.After(20 * time.Second)
-	for {
-		text, err := os.ReadFile(ts.MkAbs(args[0])) // the program may not have made it yet
-		if pattern.Match(text) {
-			return
-		}
-		select {
-		case <-poll.C:
-		case <-deadline:
-			ts.Fatalf("%s lacks %s: %v\n%s", args[0], args[1], err, text)
-		}
-	}
 }

@@ -7,13 +7,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nkeys"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/relay"
 )
 
@@ -26,7 +25,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: writeSide,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"logged": logged, "fetch": fetch},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"logged": relaytest.Logged, "fetch": fetch},
 	})
 }
 
@@ -87,27 +86,4 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer response.Body.Close()
 	ts.Check(response.Write(ts.Stdout()))
-}
-
-// logged FILE REGEXP waits until a program has written such a line.
-func logged(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: logged file regexp")
-	}
-	pattern, err := regexp.Compile(args[1])
-	ts.Check(err)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	deadline := time.After(20 * time.Second)
-	for {
-		text, err := os.ReadFile(ts.MkAbs(args[0])) // the program may not have made it yet
-		if pattern.Match(text) {
-			return
-		}
-		select {
-		case <-poll.C:
-		case <-deadline:
-			ts.Fatalf("%s lacks %s: %v\n%s", args[0], args[1], err, text)
-		}
-	}
 }
