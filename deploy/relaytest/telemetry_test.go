@@ -85,7 +85,7 @@ func (lookups) ask(context.Context, relay.Token) (*worker.User, error) {
 	return &worker.User{ID: "7", UserName: "alice@example.com"}, nil
 }
 
-func observe(t *testing.T, n *relaytest.Net, app http.Handler, providers makeProviders) *observed {
+func observe(t *testing.T, n *relaytest.Net, app http.Handler, providers makeProviders, change ...func(*worker.Config)) *observed {
 	t.Helper()
 	o := &observed{Net: n}
 	upstream := httptest.NewServer(app)
@@ -100,7 +100,12 @@ func observe(t *testing.T, n *relaytest.Net, app http.Handler, providers makePro
 	lookup, err := worker.NewCachedLookup(worker.LookupConfig{Ask: w.Ask(o.tokens.ask)})
 	relaytest.Must(t, err)
 	t.Cleanup(lookup.Close)
-	running, _ := n.Worker(forward, func(c *worker.Config) { c.Observer, c.Lookup = w.Request, lookup })
+	running, _ := n.Worker(forward, func(c *worker.Config) {
+		c.Observer, c.Lookup = w.Request, lookup
+		for _, f := range change {
+			f(c)
+		}
+	})
 	relaytest.Must(t, w.Watch(running))
 	pTraces, pMetrics := providers(t, "the publisher")
 	p, err := pubobserve.New(pTraces, pMetrics)
