@@ -39,8 +39,8 @@ func (w wheel) bytes() ([]byte, error) {
 	script := w.base() + ".data/scripts/" + w.platform.executable(path.Base(w.command))
 	files := append([]file{{script, w.binary, 0o755}}, w.module...)
 	files = append(files,
-		file{w.info("LICENSE"), w.license, 0o644},
-		file{w.info(w.notices.name), w.notices.content, 0o644},
+		file{w.info("licenses/LICENSE"), w.license, 0o644},
+		file{w.info("licenses/" + w.notices.name), w.notices.content, 0o644},
 		file{w.info("sboms/" + w.sbom.name), w.sbom.content, 0o644},
 		file{w.info("METADATA"), []byte(w.metadata()), 0o644},
 		file{w.info("WHEEL"), []byte(w.tags()), 0o644})
@@ -65,11 +65,11 @@ func (w wheel) bytes() ([]byte, error) {
 }
 
 func (w wheel) metadata() string {
-	return fmt.Sprintf(`Metadata-Version: 2.1
+	return fmt.Sprintf(`Metadata-Version: 2.4
 Name: %s
 Version: %s
 Summary: %s
-License: Apache-2.0
+License-Expression: Apache-2.0
 License-File: LICENSE
 License-File: THIRD_PARTY
 Requires-Python: >=3.9

@@ -58,10 +58,10 @@ func TestWheelHoldsWhatPipWants(t *testing.T) {
 	for name, part := range map[string]string{
 		"obo_relay_sample-1.2.0rc1.data/scripts/obo-sample": "binary",
 		"sample/__init__.py":               "x = 1\n",
-		info + "LICENSE":                   "licence",
-		info + "THIRD_PARTY":               "of others",
+		info + "licenses/LICENSE":          "licence",
+		info + "licenses/THIRD_PARTY":      "of others",
 		info + "sboms/obo-sample.cdx.json": "{}",
-		info + "METADATA":                  "\nName: obo-relay-sample\nVersion: 1.2.0rc1\n",
+		info + "METADATA":                  "Metadata-Version: 2.4\nName: obo-relay-sample\nVersion: 1.2.0rc1\n",
 		info + "WHEEL":                     "\nTag: py3-none-manylinux_2_17_x86_64\nTag: py3-none-manylinux2014_x86_64\n",
 	} {
 		if !strings.Contains(found[name], part) {
@@ -71,6 +71,11 @@ func TestWheelHoldsWhatPipWants(t *testing.T) {
 		line := fmt.Sprintf("%s,sha256=%s,%d\n", name, base64.RawURLEncoding.EncodeToString(sum[:]), len(found[name]))
 		if !strings.Contains(found[info+"RECORD"], line) {
 			t.Errorf("RECORD lacks %q", line)
+		}
+	}
+	for line := range strings.Lines(found[info+"METADATA"]) { // PEP 639
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "License-File: "); ok && found[info+"licenses/"+name] == "" {
+			t.Errorf("METADATA names the licence %s, which is not in licenses/", name)
 		}
 	}
 	if want := info + "RECORD,,\n"; !strings.HasSuffix(found[info+"RECORD"], want) || strings.Count(found[info+"RECORD"], "\n") != len(files) {
