@@ -44,7 +44,7 @@ fuzz: ## each fuzz target for FUZZTIME (20s), one a processor
 	@for p in $(FUZZED); do $(GO) test -c -vet=off -fuzz=. -o .cache/fuzz/$$p.test ./$$p || exit 1; done
 	@grep -o '^func Fuzz[A-Za-z0-9]*' $(FUZZED:%=%/*_test.go) | sed 's|/.*:func | |' | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 2 sh -c '\
 	  cd $$0 && if out=$$(../.cache/fuzz/$$0.test -test.run "^$$" -test.fuzz "^$$1$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1s -test.parallel 1 \
-	    -test.fuzzcachedir $(CURDIR)/.cache/fuzz/corpus/$$0 2>&1) || { echo "$$out" | grep -q "^ *context deadline exceeded" && ! echo "$$out" | grep -q "Failing input"; }; \
+	    -test.fuzzcachedir "$(CURDIR)/.cache/fuzz/corpus/$$0" 2>&1) || { echo "$$out" | grep -q "^ *context deadline exceeded" && ! echo "$$out" | grep -q "Failing input"; }; \
 	  then printf "%-10s%-24s%s\n" $$0 $$1 "$$(echo "$$out" | grep -o "execs: [0-9]*" | tail -1)"; else echo "$$0 $$1"; echo "$$out"; exit 1; fi'
 
 .PHONY: vectors
@@ -56,7 +56,7 @@ vectors: ## a second implementation's reader, in Python from PROTOCOL.md, throug
 .PHONY: bench
 bench: build ## the relay beside what it replaces, in one run, as ratios; draws deploy/assets/bench.svg
 	$(GO) test ./deploy/bench -run '^$$' -bench Library -benchtime $(BENCHTIME)
-	OBO_BIN=$(CURDIR)/$(BIN) OBO_BENCH_SVG=$(CURDIR)/deploy/assets/bench.svg $(GO) test ./deploy/bench -run '^$$' -bench 'FullPath|Around|Start' -benchtime 3x
+	OBO_BIN="$(CURDIR)/$(BIN)" OBO_BENCH_SVG="$(CURDIR)/deploy/assets/bench.svg" $(GO) test ./deploy/bench -run '^$$' -bench 'FullPath|Around|Start' -benchtime 3x
 
 .PHONY: verify
 verify: reproducible vulnerabilities ## formatting, vet, staticcheck, tidiness, what may import what, dependencies, licences, and the two below
@@ -107,14 +107,14 @@ PYTHON    := .cache/python/bin/python
 python: ## the Python module: types, and tests with the real frameworks (needs Python and a package index)
 	@test -x $(PYTHON) || python3 -m venv .cache/python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement deploy/python/requirements.txt
-	cd deploy/python && $(CURDIR)/$(PYTHON) -m mypy --strict --cache-dir $(CURDIR)/.cache/mypy obo_relay
-	cd deploy/python && $(CURDIR)/$(PYTHON) -B -W ignore -m unittest test_obo_relay test_frameworks
+	cd deploy/python && "$(CURDIR)/$(PYTHON)" -m mypy --strict --cache-dir "$(CURDIR)/.cache/mypy" obo_relay
+	cd deploy/python && "$(CURDIR)/$(PYTHON)" -B -W ignore -m unittest test_obo_relay test_frameworks
 
 .PHONY: e2e
 e2e: PLATFORM := $(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)
 e2e: wheels ## the real Streamlit and FastAPI apps in real browsers (installs what it needs; Python and a package index)
 	@mkdir -p .cache/e2e
-	OBO_E2E_DIR=$(CURDIR)/.cache/e2e OBO_WHEELS=$(CURDIR)/$(BIN)/dist $(GO) test -vet=off ./deploy/apps -count=1 -run TestE2E -v
+	OBO_E2E_DIR="$(CURDIR)/.cache/e2e" OBO_WHEELS="$(CURDIR)/$(BIN)/dist" $(GO) test -vet=off ./deploy/apps -count=1 -run TestE2E -v
 
 .PHONY: browser
 browser: ## a page in a real Chromium attacks a real sidecar (as root, apt-get installs Chromium where it is missing)
