@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -69,7 +70,8 @@ func TestCopiesWhatExists(t *testing.T) {
 			t.Errorf("%v is not checked by this test", words)
 		}
 	}
-	if user != "nonroot" {
+	// kubelet cannot tell from a name that it is not root's, and does not start such an image where runAsNonRoot asks for it.
+	if uid, err := strconv.Atoi(user); err != nil || uid == 0 {
 		t.Errorf("the image runs as %q", user)
 	}
 	for _, folder := range []string{"schemas", "relay", "publisher", "worker", "deploy", "go.mod", "go.sum", "Makefile"} {
