@@ -5,8 +5,8 @@ import os
 from typing import Annotated, Any, AsyncIterator
 
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import DatabricksError
-from databricks.sdk.service.sql import StatementState
+from databricks.sdk.errors import DatabricksError, PermissionDenied, Unauthenticated
+from databricks.sdk.service.sql import ExecuteStatementRequestOnWaitTimeout, StatementState
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
@@ -44,7 +44,8 @@ def only(group: str) -> Any:
 
 @app.exception_handler(DatabricksError)
 def workspace_refuses(_: Request, error: DatabricksError) -> JSONResponse:
-    return JSONResponse({"detail": f"the workspace refuses: {error}"}, status_code=403)
+    status = {Unauthenticated: 401, PermissionDenied: 403}.get(type(error), 502)
+    return JSONResponse({"detail": f"the workspace refuses: {error}"}, status_code=status)
 
 
 @app.get("/me")
@@ -70,15 +71,19 @@ class Query(BaseModel):
 @app.post("/sql")
 def sql(query: Query, w: Workspace) -> dict[str, list]:
     """Runs a statement as the person: Unity Catalog decides what it returns."""
-    answer = w.statement_execution.execute_statement(query.statement, os.environ["DATABRICKS_WAREHOUSE_ID"])
+    answer = w.statement_execution.execute_statement(
+        query.statement, os.environ["DATABRICKS_WAREHOUSE_ID"],
+        wait_timeout="50s", on_wait_timeout=ExecuteStatementRequestOnWaitTimeout.CANCEL,  # else it would go on, unseen
+    )
     if not answer.status or answer.status.state != StatementState.SUCCEEDED:
         fault = answer.status and answer.status.error
-        raise HTTPException(400, fault.message if fault else "the statement has not ended in time")
+        raise HTTPException(400, fault.message if fault else "the statement has not ended in time, and was canceled")
     columns = answer.manifest.schema.columns if answer.manifest and answer.manifest.schema else None
-    return {
-        "columns": [c.name for c in columns or []],
-        "rows": (answer.result.data_array if answer.result else None) or [],
-    }
+    rows, part = [], answer.result
+    while part:  # a long result comes in parts
+        rows += part.data_array or []
+        part = part.next_chunk_index and w.statement_execution.get_statement_result_chunk_n(answer.statement_id, part.next_chunk_index)
+    return {"columns": [c.name for c in columns or []], "rows": rows}
 
 
 @app.get("/stream")

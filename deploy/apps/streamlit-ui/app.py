@@ -13,8 +13,8 @@ class Refused(Exception):
 
 
 def call(method: str, path: str, **options: Any) -> requests.Response:
-    answer = obo_relay.session("middleware").request(method, path, timeout=60, **options)
-    if answer.ok:
+    answer = obo_relay.session("middleware").request(method, path, timeout=70, **options)  # the relay ends at 60 s, and says why
+    if answer.ok and not answer.is_redirect:  # one to another place is not followed
         return answer
     try:
         reason = answer.json()["detail"]  # the relay's refusals (RFC 9457) and FastAPI's both have one
