@@ -33,6 +33,19 @@ func visitors() []string { return []string{VisitorAlice, VisitorBob, VisitorExpi
 func (f *tokenFiles) token(visitor string) string  { return filepath.Join(f.dir, visitor+".token") }
 func (f *tokenFiles) header(visitor string) string { return filepath.Join(f.dir, visitor+".header") }
 
+// claim makes the first file before there is a token for it: by it the directory is known again, also after a first start
+// that was killed.
+func (f *tokenFiles) claim() error {
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(f.token(VisitorAlice), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
 // write makes all files anew; each is replaced as a whole.
 func (f *tokenFiles) write() error {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {

@@ -38,6 +38,9 @@ func Up(ctx context.Context, opts UpOptions) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(opts.Dir)) }()
 	}
+	if err := tokenFilesIn(opts.Dir).claim(); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	stage, err := Start(ctx, opts.Config)
 	if err != nil {
 		return errors.Join(fmt.Errorf("setting the stage: %w", err), listener.Close())

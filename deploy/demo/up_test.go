@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -140,6 +141,25 @@ func TestUpAgain(t *testing.T) {
 		if err := Up(ctx, UpOptions{Config: Config{Dir: dir}, Out: out}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Also after a first start that was killed before everything was there.
+func TestUpAfterAKilledStart(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "relay")
+	killed, stop := context.WithCancel(t.Context())
+	stop()
+	if err := Up(killed, UpOptions{Config: Config{Dir: dir}, Out: io.Discard}); err == nil {
+		t.Fatal("it was not stopped")
+	}
+	if _, err := setup.Read(dir); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	out := writerFunc(func(b []byte) (int, error) { stop(); return len(b), nil })
+	if err := Up(ctx, UpOptions{Config: Config{Dir: dir}, Out: out}); err != nil {
+		t.Error(err)
 	}
 }
 
