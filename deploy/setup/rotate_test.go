@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -215,5 +216,32 @@ func TestRotateFaults(t *testing.T) {
 	mustRotate(t, dir, relay.RoleApp, "both", Identity, Add)
 	if _, err := os.Stat(filepath.Join(dir, "both", "app-key-next.json")); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a command that was killed has left half written is taken away by the next one: it may hold a key.
+func TestLeftoversAreTakenAway(t *testing.T) {
+	t.Parallel()
+	dir := rotationDir(t)
+	want := tree(t, dir)
+	leave := func() {
+		for _, folder := range []string{".", "ui", "nats/context", ".new-1/nats/context"} {
+			if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, folder, ".new-2"), []byte("a key"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, next := range []func(){
+		func() { mustInit(t, Config{Dir: dir}) },
+		func() { _, _ = Rotate(dir, "", "ui", Identity, Retire) }, // there is nothing to retire
+	} {
+		leave()
+		next()
+		if got := tree(t, dir); !maps.Equal(got, want) {
+			t.Errorf("%v", slices.Sorted(maps.Keys(got)))
+		}
 	}
 }

@@ -229,7 +229,7 @@ func (p *plan) cli() natsconf.CLI {
 
 // saveContexts has natsconf write the contexts beside, and puts them in place one by one.
 func (p *plan) saveContexts(f files) error {
-	beside, err := os.MkdirTemp(p.cfg.Dir, ".new-*")
+	beside, err := os.MkdirTemp(p.cfg.Dir, temporary)
 	if err != nil {
 		return fmt.Errorf("setup: %s: %w", p.cfg.path("nats"), cause(err))
 	}
