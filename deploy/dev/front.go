@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/obo-relay/obo-relay/deploy/sandbox"
 	"github.com/obo-relay/obo-relay/relay"
@@ -99,9 +100,12 @@ func guard(r *http.Request) error {
 	}
 }
 
+// dialTime is enough where anything answers at all.
+const dialTime = time.Second
+
 // dial tells whether anything accepts connections there.
 func dial(ctx context.Context, address string) bool {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	conn, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return false
 	}

@@ -43,9 +43,28 @@ type Terminal struct {
 	Stdout, Stderr io.Writer
 }
 
+// ReadStdin reads what is piped in, a token say. It does not wait for it when ctx has ended.
+func (t Terminal) ReadStdin(ctx context.Context) ([]byte, error) {
+	type input struct {
+		data []byte
+		err  error
+	}
+	read := make(chan input, 1)
+	go func() {
+		data, err := io.ReadAll(io.LimitReader(t.Stdin, 64<<10))
+		read <- input{data, err}
+	}()
+	select {
+	case in := <-read:
+		return in.data, in.err
+	case <-ctx.Done():
+		return nil, errors.New("interrupted while reading standard input")
+	}
+}
+
 // Execute prints the report. The status is 0 if all is well, 1 if a step failed, 3 if there are warnings only.
 func (c *Command) Execute(ctx context.Context, t Terminal) (status int, err error) {
-	cfg, err := c.config(t)
+	cfg, err := c.config(ctx, t)
 	if err != nil {
 		return 0, err
 	}
@@ -69,7 +88,7 @@ func (c *Command) Execute(ctx context.Context, t Terminal) (status int, err erro
 	return report.ExitCode(), err
 }
 
-func (c *Command) config(t Terminal) (Config, error) {
+func (c *Command) config(ctx context.Context, t Terminal) (Config, error) {
 	cfg := Config{
 		Environ: os.Environ(), Services: c.Calls, Path: c.Path, Workspace: c.Workspace, Scopes: c.Scope, Hold: c.Hold,
 		Direct: c.Direct, Timeout: c.Timeout, OpaqueTokens: c.OpaqueTokens, Forward: c.Forward,
@@ -93,7 +112,7 @@ func (c *Command) config(t Terminal) (Config, error) {
 		}
 	}
 	var err error
-	cfg.Token, cfg.TokenFrom, err = c.token(t)
+	cfg.Token, cfg.TokenFrom, err = c.token(ctx, t)
 	return cfg, err
 }
 
@@ -123,10 +142,10 @@ func (c *Command) kitRole() relay.Role {
 }
 
 // token reads it, and says where it came from or was looked for. None at all is for the report.
-func (c *Command) token(t Terminal) (text, from string, err error) {
+func (c *Command) token(ctx context.Context, t Terminal) (text, from string, err error) {
 	switch {
 	case c.TokenFile == "-":
-		data, err := io.ReadAll(io.LimitReader(t.Stdin, 64<<10))
+		data, err := t.ReadStdin(ctx)
 		return strings.TrimSpace(string(data)), "standard input", err
 	case c.TokenFile != "":
 		data, err := relay.ReadSecretFile(c.TokenFile)

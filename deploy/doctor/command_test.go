@@ -42,3 +42,15 @@ func TestSecretInPlaceOfAFileName(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// A pipe into which nobody writes does not keep the command from being stopped.
+func TestInterruptedWhileReadingStdin(t *testing.T) {
+	silent, end := io.Pipe()
+	defer end.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := Command{Path: "/", TokenFile: "-"}
+	if _, err := c.Execute(ctx, Terminal{Stdin: silent, Stdout: io.Discard, Stderr: io.Discard}); err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Error(err)
+	}
+}

@@ -23,7 +23,7 @@ func TestKitFromAPipe(t *testing.T) {
 	defer read.Close()
 	go func() { _, _ = write.Write(kit); _ = write.Close() }()
 	c := Command{Path: "/", Settings: relay.Settings{KitFile: fmt.Sprintf("/dev/fd/%d", read.Fd()), Hints: relay.HintsFull}}
-	cfg, err := c.config(Terminal{})
+	cfg, err := c.config(t.Context(), Terminal{})
 	if err != nil || cfg.SettingsFault != nil || cfg.Role != relay.RoleService || cfg.Name != "middleware" {
 		t.Errorf("%v, %v, %s %s", err, cfg.SettingsFault, cfg.Role, cfg.Name)
 	}

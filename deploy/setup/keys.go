@@ -32,7 +32,7 @@ func Keys(dir string) (all []KeyInfo, faults []string, err error) {
 	}
 	conf, err := os.ReadFile(p.cfg.path("nats-server.conf"))
 	if err != nil {
-		return nil, nil, fmt.Errorf("setup: %w", err)
+		return nil, nil, fmt.Errorf("setup: %w: run obo init --dir %s", err, dir)
 	}
 	trusted := map[string]*relay.Trust{}
 	for _, s := range p.sides {
@@ -52,7 +52,7 @@ func Keys(dir string) (all []KeyInfo, faults []string, err error) {
 				}
 				info, err := os.Stat(s.file(kind, stage))
 				if err != nil {
-					return nil, nil, fmt.Errorf("setup: %w", err)
+					return nil, nil, fmt.Errorf("setup: %w: run obo init --dir %s", err, dir)
 				}
 				k.Since = info.ModTime()
 				if kind == NATSUser && strings.Contains(string(conf), k.Key) {
@@ -69,7 +69,7 @@ func Keys(dir string) (all []KeyInfo, faults []string, err error) {
 		for _, path := range []string{s.KitFile, s.TrustFile} {
 			data, err := os.ReadFile(path)
 			if err != nil {
-				return nil, nil, fmt.Errorf("setup: %w", err)
+				return nil, nil, fmt.Errorf("setup: %w: run obo init --dir %s", err, dir)
 			}
 			for _, fault := range p.stale(data) {
 				faults = append(faults, fmt.Sprintf("%s %s: run obo init --dir %s", path, fault, dir))

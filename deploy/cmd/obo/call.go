@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/obo-relay/obo-relay/deploy/doctor"
 	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/brokerapp"
@@ -134,10 +135,10 @@ func (c *callCommand) token(t *terminal) (string, error) {
 				return "", errors.New("no token: pipe the person's access token in, or name a file with --token-file")
 			}
 		}
-		data, err = io.ReadAll(io.LimitReader(t.stdin, 64<<10))
+		data, err = doctor.Terminal{Stdin: t.stdin}.ReadStdin(t.ctx)
 	}
 	if err != nil {
-		return "", fmt.Errorf("--token-file: %w", err)
+		return "", fmt.Errorf("the token: %w", err)
 	}
 	token := strings.TrimSpace(string(data))
 	if token == "" {
