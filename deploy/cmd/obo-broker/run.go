@@ -22,6 +22,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	if err != nil {
 		return 2, fmt.Errorf("%w (see obo-broker --help)", err)
 	}
+	child.OutliveReaders()
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	if readable != nil {
 		log.Warn("other processes of this user can read the secrets of this one", "error", readable)

@@ -34,6 +34,7 @@ type devCommand struct {
 
 // Run runs the app until it ends, and ends with its status.
 func (c *devCommand) Run(t *terminal) error {
+	child.OutliveReaders()
 	cfg := dev.Config{
 		App: c.App, Listen: c.Listen, AppPort: c.AppPort, Command: c.Command.Words(), Environ: os.Environ(),
 		WorkspaceID: os.Getenv("DATABRICKS_WORKSPACE_ID"), Out: t.stderr, Log: c.Logger(t.stderr),

@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if code >= 0 {
 		return code
 	}
+	child.OutliveReaders()
 	log := f.Logger(stderr)
 	if readable != nil {
 		log.Warn("other processes of this user can read the secrets of this one", "error", readable)

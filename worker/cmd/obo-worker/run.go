@@ -29,6 +29,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if code >= 0 {
 		return code
 	}
+	child.OutliveReaders()
 	log := f.Logger(stderr)
 	tameStdlog(log)
 	if readable != nil {
