@@ -48,9 +48,12 @@ def dash(**context: object):
     return (module("dash", exceptions=exceptions, ctx=types.SimpleNamespace(**context)),)
 
 
-def gradio(request: object, event_id: object = "1", batch: bool = False):
-    blocks = types.SimpleNamespace(fns={0: types.SimpleNamespace(batch=False), 1: types.SimpleNamespace(batch=batch)})
-    values = {"request": request, "event_id": event_id, "blocks": blocks, "blocks_config": None}
+def gradio(request: object, event_id: object = "1", batch: bool = False, old: bool = False):
+    fns = {0: types.SimpleNamespace(batch=False), 1: types.SimpleNamespace(batch=batch)}
+    values = {"request": request, "event_id": event_id, "blocks": types.SimpleNamespace(fns=fns), "blocks_config": None}
+    if old:
+        del values["blocks_config"]
+        values["blocks"] = types.SimpleNamespace(fns=list(fns.values()))
     local = types.SimpleNamespace(**{k: types.SimpleNamespace(get=lambda default=None, v=v: v) for k, v in values.items()})
     return module("gradio"), module("gradio.context", LocalContext=local)
 
@@ -69,12 +72,13 @@ class Headers(unittest.TestCase):
 
     def test_gradio_tells_of_one_request_of_a_batch(self):
         alice = types.SimpleNamespace(headers={TOKEN: "alice"})
-        with imported(*gradio(alice, event_id=None)):  # no queue
-            self.assertEqual(obo_relay.headers(), {TOKEN: "alice"})
-        with imported(*gradio(alice, batch=True)):  # a batch has no event id
-            self.assertEqual(obo_relay.headers(), {TOKEN: "alice"})
-        with imported(*gradio(alice, event_id=None, batch=True)), self.assertRaisesRegex(obo_relay.NoToken, "several people"):
-            obo_relay.headers()
+        for old in False, True:
+            with imported(*gradio(alice, event_id=None, old=old)):  # no queue
+                self.assertEqual(obo_relay.headers(), {TOKEN: "alice"})
+            with imported(*gradio(alice, batch=True, old=old)):  # a batch has no event id
+                self.assertEqual(obo_relay.headers(), {TOKEN: "alice"})
+            with imported(*gradio(alice, event_id=None, batch=True, old=old)), self.assertRaisesRegex(obo_relay.NoToken, "several"):
+                obo_relay.headers()
 
     def test_the_framework_that_answers_a_request(self):
         with imported(*streamlit(None, {TOKEN: "wrong"}), *flask(True, {TOKEN: "t2"})):

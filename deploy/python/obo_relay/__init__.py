@@ -98,5 +98,9 @@ def _current() -> Any:
 
 def _batches(context: Any) -> bool:
     """Whether a Gradio app has functions with batch=True, whose calls have no event id. Others without a queue have none either."""
-    places = context.blocks.get(None), context.blocks_config.get(None)
-    return any(getattr(fn, "batch", False) for place in places if place is not None for fn in place.fns.values())
+    for name in "blocks", "blocks_config":  # the second of those, and a dict of functions, came with later versions 4
+        variable = getattr(context, name, None)
+        fns = getattr(variable.get(None), "fns", ()) if variable is not None else ()
+        if any(fn.batch for fn in (fns.values() if isinstance(fns, dict) else fns)):
+            return True
+    return False
