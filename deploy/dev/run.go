@@ -79,6 +79,9 @@ func (s *stage) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if len(s.cfg.Command) > 0 && dial(ctx, s.appAddress()) {
+		return fmt.Errorf("--app-port %d: another program listens there and would get the token of %s: stop it, or leave the port out for a free one", s.appPort, s.user.UserName)
+	}
 	front := newFront(&url.URL{Scheme: "http", Host: s.appAddress()}, s.person(), s.cfg.Tokens, s.cfg.Log)
 	s.OnClose(func() error { front.close(); return nil })
 	s.ServeOn(s.front, front)

@@ -68,7 +68,7 @@ func newReport(now time.Time) *Report {
 }
 
 func (r *Report) add(c Check) {
-	c.Detail, c.Remedy = oneLine(c.Detail), oneLine(c.Remedy)
+	c.Detail, c.Remedy = OneLine(c.Detail), OneLine(c.Remedy)
 	r.Checks = append(r.Checks, c)
 	if rank(c.Verdict) > rank(r.Verdict) {
 		r.Verdict = c.Verdict
@@ -85,8 +85,8 @@ func rank(v Verdict) int {
 	return 0
 }
 
-// oneLine is a text as it can be shown: some of it comes from servers, and nothing in it may steer a terminal.
-func oneLine(s string) string {
+// OneLine is a text as it can be shown: some of it comes from servers, and nothing in it may steer a terminal.
+func OneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return unicode.ReplacementChar

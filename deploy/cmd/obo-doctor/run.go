@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	status, err := c.Execute(ctx, doctor.Terminal{Stdin: stdin, Stdout: stdout, Stderr: stderr})
 	if err != nil {
 		for fault := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintf(stderr, "%s: %s\n", command, fault)
+			fmt.Fprintf(stderr, "%s: %s\n", command, doctor.OneLine(fault))
 		}
 		return 1
 	}

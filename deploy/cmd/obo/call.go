@@ -103,7 +103,8 @@ func (c *callCommand) header() (http.Header, error) {
 			ok = false
 		}
 		if !ok {
-			faults = append(faults, fmt.Errorf("header %q: want 'NAME: VALUE'", h))
+			first, _, _ := strings.Cut(h, " ") // what comes after it may be a token
+			faults = append(faults, fmt.Errorf("header %.32q…: want 'NAME: VALUE'", first))
 			continue
 		}
 		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))

@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/obo-relay/obo-relay/deploy/demo"
+	"github.com/obo-relay/obo-relay/deploy/doctor"
 	"github.com/obo-relay/obo-relay/relay/child"
 )
 
@@ -98,7 +99,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		name := called(selected.Selected())
 		for fault := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintf(stderr, "%s: %s\n", name, fault)
+			fmt.Fprintf(stderr, "%s: %s\n", name, doctor.OneLine(fault))
 		}
 		return 1
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/obo-relay/obo-relay/deploy/dev"
+	"github.com/obo-relay/obo-relay/deploy/doctor"
 	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
@@ -43,7 +44,7 @@ func (c *tunnelCommand) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("%w: stop the program that listens there, or choose another address with --listen", err)
 	}
-	fmt.Fprintf(t.stdout, "nats://%s leads to %s, server %s\n", listener.Addr(), door.Name(), status.ServerID)
+	fmt.Fprintf(t.stdout, "nats://%s leads to %s, server %s\n", listener.Addr(), door.Name(), doctor.OneLine(status.ServerID))
 	return tunnel{door, t.stderr}.serve(t.ctx, listener)
 }
 
