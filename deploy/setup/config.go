@@ -124,7 +124,13 @@ func (c Config) over(old Config) Config {
 	c.Services = services
 	c.Audit = c.Audit || old.Audit
 	if c.NATSURL != "" && oneSpelling(c.NATSURL) != oneSpelling(old.NATSURL) {
-		old.Listen, old.WebSocket = "", "" // they followed the old URL
+		followed := Config{NATSURL: old.NATSURL}.withDefaults() // what was asked for stays
+		if old.Listen == followed.Listen {
+			old.Listen = ""
+		}
+		if old.WebSocket == followed.WebSocket || brokerapp.Is(c.NATSURL) {
+			old.WebSocket = ""
+		}
 	}
 	for _, f := range []struct{ mine, theirs *string }{
 		{&c.NATSURL, &old.NATSURL}, {&c.Listen, &old.Listen}, {&c.WebSocket, &old.WebSocket},

@@ -430,6 +430,24 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// Another URL takes along what followed the one before, and not what was asked for.
+func TestAnotherURL(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	want := func(c Config, listen, webSocket string) {
+		t.Helper()
+		c.Dir = dir
+		if c := mustInit(t, c).Config; c.Listen != listen || c.WebSocket != webSocket {
+			t.Errorf("listen %q, WebSocket %q, want %q, %q", c.Listen, c.WebSocket, listen, webSocket)
+		}
+	}
+	want(Config{Apps: []App{{Name: "ui"}}, Services: []string{"middleware"}}, "127.0.0.1:4222", "")
+	want(Config{NATSURL: "nats://broker.lan:4333"}, "0.0.0.0:4333", "")
+	want(Config{Listen: "10.0.0.5:4222", WebSocket: "10.0.0.5:8080"}, "10.0.0.5:4222", "10.0.0.5:8080")
+	want(Config{NATSURL: "nats://other.lan:4333"}, "10.0.0.5:4222", "10.0.0.5:8080")
+	want(Config{NATSURL: "app:obo-broker"}, "10.0.0.5:4222", "")
+}
+
 // Commands that run at the same time come one after the other: none is forgotten, and no file is of two of them.
 func TestAtTheSameTime(t *testing.T) {
 	t.Parallel()
