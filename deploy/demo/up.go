@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"time"
 
 	"github.com/obo-relay/obo-relay/deploy/local"
 	"github.com/obo-relay/obo-relay/deploy/setup"
@@ -62,14 +64,23 @@ func Up(ctx context.Context, opts UpOptions) (err error) {
 	}
 }
 
-// foreign reports a directory that holds another relay: its kits and its server's configuration would name this one's port.
+// foreign reports a directory that holds another relay, or one that runs: its kits and its server's configuration would name
+// this one's port.
 func foreign(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	_, none := setup.Read(dir)
-	if _, err := os.Stat(tokenFilesIn(dir).token(VisitorAlice)); err == nil || none != nil {
+	before, none := setup.Read(dir)
+	if none != nil {
 		return nil
+	}
+	if _, err := os.Stat(tokenFilesIn(dir).token(VisitorAlice)); err == nil {
+		conn, err := net.DialTimeout("tcp", before.Listen, time.Second)
+		if err != nil {
+			return nil
+		}
+		_ = conn.Close()
+		return fmt.Errorf("%s is in use: a NATS server listens at %s: stop it, or choose another directory", dir, before.Listen)
 	}
 	return fmt.Errorf("%s holds the files of another relay, which would lead here from now on: choose another directory", dir)
 }

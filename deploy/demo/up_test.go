@@ -126,7 +126,7 @@ func TestUpLeavesOtherRelaysAlone(t *testing.T) {
 	}
 }
 
-// Its own files it may take again.
+// Its own files it may take again, but not while they are in use.
 func TestUpAgain(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "relay")
@@ -134,6 +134,9 @@ func TestUpAgain(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		out := writerFunc(func(b []byte) (int, error) {
 			if strings.Contains(string(b), "Stop it with") {
+				if err := Up(ctx, UpOptions{Config: Config{Dir: dir}, Out: io.Discard}); err == nil || !strings.Contains(err.Error(), "is in use") {
+					t.Errorf("at the same time: %v", err)
+				}
 				stop()
 			}
 			return len(b), nil
