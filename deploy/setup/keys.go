@@ -114,13 +114,13 @@ func (p *plan) stale(data []byte) []string {
 	if head.Type != relay.KitTypeName {
 		trust, err := relay.ParseTrust(data)
 		if err != nil {
-			return []string{"is no kit and no trust file: " + err.Error()}
+			return []string{"is no kit and no trust file: " + sentence(err)}
 		}
 		return p.staleTrust(trust, nil)
 	}
 	kit, err := relay.ParseKit(data, head.Role)
 	if err != nil {
-		return []string{"cannot be read: " + err.Error()}
+		return []string{"cannot be read: " + sentence(err)}
 	}
 	s := p.side(kit.Role, kit.Name)
 	if s == nil {
@@ -132,16 +132,22 @@ func (p *plan) stale(data []byte) []string {
 			faults = append(faults, fmt.Sprintf("has the %s %s of %s, in use is %s", kind, has, s.title(), s.key(kind, InUse)))
 		}
 	}
+	if kit.NATS != p.cfg.NATSURL || kit.SubjectPrefix != p.cfg.SubjectPrefix {
+		faults = append(faults, "names another NATS server or subject prefix than the directory")
+	}
 	note(Identity, kit.Key.Thumbprint())
 	if public := publicUser(kit.NKey); public != "" { // a side may have credentials instead
 		note(NATSUser, public)
 	}
 	trust, err := kit.Trust.Trust()
 	if err != nil {
-		return append(faults, err.Error())
+		return append(faults, sentence(err))
 	}
 	return append(faults, p.staleTrust(trust, s)...)
 }
+
+// sentence is an error's text on one line.
+func sentence(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // staleTrust compares key by key. Whose trust file it is is known of kits only.
 func (p *plan) staleTrust(t *relay.Trust, owner *Side) (faults []string) {

@@ -123,6 +123,14 @@ func TestRotateIdentity(t *testing.T) {
 	trusts(next)
 	signs(next)
 	wantStale("trusts key " + old)
+	deliver()
+	mustInit(t, Config{Dir: dir, NATSURL: "nats://broker.lan:4222"})
+	wantStale("names another NATS server")
+	deliver()
+	if err := os.WriteFile(delivered, []byte(`{"type":"obo.v1.kit","role":"app"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantStale("cannot be read: kit: name is not a name; ")
 	for name, text := range tree(t, dir) {
 		if strings.Contains(name, "key") && !strings.HasPrefix(text, "-rw-------") {
 			t.Errorf("%s: %.10s", name, text)

@@ -129,7 +129,9 @@ func (c *callCommand) token(t *terminal) (string, error) {
 	var data []byte
 	var err error
 	if c.TokenFile != "" {
-		data, err = relay.ReadSecretFile(c.TokenFile)
+		if data, err = relay.ReadSecretFile(c.TokenFile); err != nil {
+			err = fmt.Errorf("--token-file: %w", err)
+		}
 	} else {
 		if f, ok := t.stdin.(*os.File); ok {
 			if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
@@ -139,7 +141,7 @@ func (c *callCommand) token(t *terminal) (string, error) {
 		data, err = doctor.Terminal{Stdin: t.stdin}.ReadStdin(t.ctx)
 	}
 	if err != nil {
-		return "", fmt.Errorf("the token: %w", err)
+		return "", err
 	}
 	token := strings.TrimSpace(string(data))
 	if token == "" {
