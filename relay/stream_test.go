@@ -353,6 +353,61 @@ func TestStreamCancelStopsTheHeadFirst(t *testing.T) {
 	}
 }
 
+// Nor does anything go again after it: whoever has decided to send it again before may be waiting for the lock.
+func TestStreamResendsNothingAfterItsEnd(t *testing.T) {
+	p := newPeer(t, RoleApp)
+	defer p.s.Close()
+	if err := p.s.SendHead([]byte("{}"), nil, true, 0); err != nil {
+		t.Fatal(err)
+	}
+	p.s.Cancel(CodeCanceled, CodeCanceled)
+	p.s.out.resend()
+	if n := len(p.got); n != 2 || p.got[0].Type != FrameWhole || p.got[1].Type != FrameCancel {
+		t.Errorf("%d frames, the last is %v: want the head and its cancel", n, p.got[n-1].Type)
+	}
+}
+
+// A peer that asks for everything again and again, in frames of a few bytes, does not get everything each time.
+func TestStreamPacesResends(t *testing.T) {
+	for _, role := range []Role{RoleApp, RoleService} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPeer(t, role)
+			defer p.s.Close()
+			if err := p.s.SendHead([]byte("{}"), nil, false, 0); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.s.WriteData(t.Context(), make([]byte, firstWindow)); err != nil {
+				t.Fatal(err)
+			}
+			ordered := func() (n int) {
+				synctest.Wait()
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				for _, f := range p.got {
+					if !f.Type.control() {
+						n++
+					}
+				}
+				return n
+			}
+			all := ordered()
+			for range 100 {
+				if err := p.credit(0, firstWindow, true); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			if n := ordered(); n != 2*all {
+				t.Errorf("%s: %d frames, %d were sent again at once: want each once", role, all, n-all)
+			}
+			time.Sleep(resendPause) // synctest's clock
+			if n := ordered(); n != 3*all {
+				t.Errorf("%s: %d frames, %d were sent again: want each once more for what was asked meanwhile", role, all, n-all)
+			}
+		})
+	}
+}
+
 // Only a publisher may cancel: the worker's cancel changes nothing.
 func TestStreamCancelFromTheWorkerIsIgnored(t *testing.T) {
 	p := newPeer(t, RoleApp)

@@ -33,7 +33,8 @@ type sender struct {
 	sent      int64         // body bytes sent in data frames; the writer's own
 	credited  chan struct{} // capacity 1: peerLimit or peerAck rose
 	resending atomic.Bool
-	lastCtl   atomic.Int64 // elapsed time of the last control frame
+	resent    time.Duration // when the peer last got what it asked for again; of whoever holds resending
+	lastCtl   atomic.Int64  // elapsed time of the last control frame
 }
 
 type keptFrame struct {
@@ -52,6 +53,7 @@ func (o *sender) init(s *Stream) {
 	o.kept = o.first[:0]
 	o.credited = make(chan struct{}, 1)
 	o.peerLimit.Store(firstWindow)
+	o.resent = -resendPause
 	if s.cfg.Role == RoleApp {
 		o.key = s.cfg.Grant.keys.request(s.cfg.ID)
 		return
@@ -194,6 +196,9 @@ func (o *sender) credit(ack uint64, limit int64, resend bool) {
 	if resend && o.resending.CompareAndSwap(false, true) {
 		go func() {
 			defer o.resending.Store(false)
+			if !o.pause() {
+				return
+			}
 			o.resend()
 			if o.sinceControl() >= KeepAlive/2 {
 				o.s.sendCredit(false) // a sign of life, where there was nothing to send
@@ -202,10 +207,24 @@ func (o *sender) credit(ack uint64, limit int64, resend bool) {
 	}
 }
 
+// pause keeps a peer that asks more often than it may from getting a window for every few bytes. False: the stream has ended.
+func (o *sender) pause() bool {
+	select {
+	case <-time.After(o.resent + resendPause - o.s.elapsed()):
+	case <-o.s.ctx.Done():
+		return false
+	}
+	o.resent = o.s.elapsed()
+	return true
+}
+
 // resend publishes the very bytes of every unacknowledged frame again.
 func (o *sender) resend() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.s.Err() != nil { // as in ordered
+		return
+	}
 	o.trim()
 	for i := range o.kept {
 		f := &o.kept[i]
