@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -33,7 +34,7 @@ type attempt struct {
 	subject string
 	refers  atomic.Bool // to a grant that was not sent with it
 	hinted  atomic.Bool
-	sent    atomic.Int64 // messages published
+	sent    atomic.Int64 // messages published; negative: none may be any more
 	heard   atomic.Int64 // frames of the worker that opened
 	resent  time.Time    // when the first message was last sent; Run's own
 
@@ -139,13 +140,17 @@ func (a *attempt) sendHead(encoded []byte) error {
 // publisher returns how the frames of one request leave: the first on the req subject, the others on ctl.
 func (a *attempt) publisher(control, reply string, hints nats.Header) relay.Publish {
 	return func(payload []byte, f relay.FrameType, _ int) error {
-		a.sent.Add(1)
+		if a.sent.Add(1) < 0 {
+			return errNotDelivered
+		}
 		if f == relay.FrameHead || f == relay.FrameWhole {
 			return a.t.nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: hints, Data: payload})
 		}
 		return a.t.nc.PublishMsg(&nats.Msg{Subject: control, Reply: reply, Data: payload})
 	}
 }
+
+var errNotDelivered = errors.New("the caller was told that nothing was delivered")
 
 // upload streams the body until its end, the reply's end or a failure.
 func (a *attempt) upload(body io.ReadCloser) {
@@ -275,7 +280,7 @@ func (a *attempt) hint(code relay.Code) {
 	if code == relay.CodeOutcomeUnknown {
 		// Only the 503 to the one message sent so far says that the request was not delivered; that to a later frame, or
 		// to the same bytes sent again, says that the worker has left since.
-		if a.t.cfg.TrustBroker && heard == 0 && a.sent.Load() == 1 {
+		if a.t.cfg.TrustBroker && heard == 0 && a.sent.CompareAndSwap(1, math.MinInt64) {
 			a.stream.Fail(relay.Errorf(relay.CodeNoWorker, "NATS says that worker %s is gone", a.where.id))
 			return
 		}

@@ -159,3 +159,28 @@ func TestCancelDoesNotOvertakeItsRequest(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has decided to send the first message again may come too late: the caller has been told that nothing was delivered,
+// and goes elsewhere.
+func TestNothingLeavesAfterNotDelivered(t *testing.T) {
+	came := make(chan struct{})
+	_, transport := newStandIn(t, func(c *Config) {
+		c.TrustBroker = true
+		c.Now = newTestClock().now // stands still: no keep-alive is due
+	}, func(*relay.Stream) { close(came) })
+	failed := make(chan error, 1)
+	r := relayed(t, "POST")
+	go func() {
+		_, err := transport.RoundTrip(r)
+		failed <- err
+	}()
+	<-came
+	a := transport.attempts()[0]
+	a.hint(relay.CodeOutcomeUnknown)
+	if err := <-failed; !errors.Is(err, relay.CodeNoWorker) || relay.AsError(err).Problem().Outcome != relay.NotDelivered {
+		t.Fatal(err)
+	}
+	if a.publisher("ctl", "rep", nil)([]byte("again"), relay.FrameWhole, 0) == nil {
+		t.Error("the request was sent again after its caller was told that it was not delivered")
+	}
+}
