@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,5 +183,34 @@ func TestNothingLeavesAfterNotDelivered(t *testing.T) {
 	}
 	if a.publisher("ctl", "rep", nil)([]byte("again"), relay.FrameWhole, 0) == nil {
 		t.Error("the request was sent again after its caller was told that it was not delivered")
+	}
+}
+
+// What a head says of its body is its length alone: a Content-Length among the fields does not cross (PROTOCOL.md §9).
+func TestRepliesHaveTheLengthOfTheirHead(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		length int64
+		want   []string
+	}{
+		"known": {200, 4, []string{"4"}}, "not known": {200, -1, nil}, "no body": {204, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			head, err := relay.EncodeHead(&relay.ReplyHead{Status: c.status, Length: c.length, Header: http.Header{"Content-Length": {"3", "9"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+				_ = s.SendHead(head, []byte("done")[:max(0, min(c.length, 4))], true, c.status)
+			})
+			resp, err := transport.RoundTrip(relayed(t, "GET"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if got := resp.Header["Content-Length"]; !slices.Equal(got, c.want) {
+				t.Errorf("Content-Length is %q, want %q", got, c.want)
+			}
+		})
 	}
 }

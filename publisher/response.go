@@ -23,6 +23,7 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 		Status: strconv.Itoa(head.Status) + " " + http.StatusText(head.Status), StatusCode: head.Status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: head.Header, ContentLength: head.Length, Request: a.call.request,
 	}
+	delete(head.Header, "Content-Length")
 	if head.Length >= 0 && head.Status != http.StatusNoContent {
 		head.Header.Set("Content-Length", strconv.FormatInt(head.Length, 10))
 	}
