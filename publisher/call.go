@@ -38,6 +38,9 @@ func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
 	if len(r.Header["Upgrade"]) > 0 {
 		return nil, relay.NewError(relay.CodeUpgradeUnsupported, "the request asks for an upgrade of the connection")
 	}
+	if r.URL.Opaque != "" {
+		return nil, relay.NewError(relay.CodeBadRequest, "the request's URL has Opaque set: set Path, and RawPath for an escaping of your own")
+	}
 	raw, err := tokenOf(r.Header)
 	if err == nil {
 		c.token, c.tag, err = t.grants.token(raw)

@@ -107,3 +107,19 @@ func TestTrustThatGoesWhileTheBodyIsMadeAgain(t *testing.T) {
 		t.Error("a request was sent to a worker whose key is no longer trusted")
 	}
 }
+
+// Go's own transport takes the path from URL.Opaque where that is set. It must not become another path here.
+func TestOpaqueURLIsNotTheRoot(t *testing.T) {
+	_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+		_ = s.SendHead(saying(t, relay.ReplyHead{Status: 200}), nil, true, 200)
+	})
+	r := relayed(t, "DELETE")
+	r.URL.Path, r.URL.Opaque = "", "/items/a%20b"
+	resp, err := transport.RoundTrip(r)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	if !errors.Is(err, relay.CodeBadRequest) {
+		t.Errorf("DELETE of the opaque URL %s: %v", r.URL, err)
+	}
+}
