@@ -123,6 +123,11 @@ var codes = []CodeInfo{
 // Codes returns the table of failures, in the order of PROTOCOL.md §12.
 func Codes() []CodeInfo { return slices.Clone(codes) }
 
+// Known reports whether the code is in the table.
+func (c Code) Known() bool {
+	return slices.ContainsFunc(codes, func(row CodeInfo) bool { return row.Code == c })
+}
+
 // Info returns the code's row; a code that is not in the table (from a newer peer) gets the row of CodeInternal under its
 // own name.
 func (c Code) Info() CodeInfo {

@@ -77,7 +77,7 @@ func (e *exchange) end(status int, received int64, err error) {
 		if errors.Is(err, telemetry.ErrLeft) {
 			fault = relay.NewError(relay.CodeCanceled, "")
 		}
-		result.code, result.outcome = string(fault.Code), telemetry.Outcome(fault)
+		result.code, result.outcome = telemetry.FaultCode(fault.Code), telemetry.Outcome(fault)
 		if fault.Code == relay.CodeServiceUnknown {
 			result.service = unknown // a name that the caller chose
 		}

@@ -23,10 +23,21 @@ const (
 // CodeOK stands for a reply of the handler's own, whatever its status.
 const CodeOK = "ok"
 
-// Code is the value of CodeKey.
+// codeOther stands for codes that are not in the relay's table: the other side could make up any number of them.
+const codeOther = "other"
+
+// Code is the value of CodeKey; none is a reply of the handler's own.
 func Code(c relay.Code) string {
 	if c == "" {
 		return CodeOK
+	}
+	return FaultCode(c)
+}
+
+// FaultCode is the value of CodeKey for what has failed.
+func FaultCode(c relay.Code) string {
+	if !c.Known() {
+		return codeOther
 	}
 	return string(c)
 }
