@@ -18,12 +18,15 @@ type Changes struct {
 // Watch reads the files that trust and identity key came from, kit files too, now and then every so often until ctx ends. It
 // calls changes.Trust the first time, in case the file has changed since it was loaded, and both whenever the content
 // changes. A file that is missing, faulty, or secret and open to others changes nothing: what is in force stays, and the
-// log says why. If nothing came from a file it returns at once.
+// log says why. What came from a pipe is not read again. If nothing came from a file it returns at once.
 //
 // The whole file is compared, not its time of modification, which two changes in quick succession may share.
 func (s *Side) Watch(ctx context.Context, every time.Duration, log *slog.Logger, changes Changes) {
 	var all sync.WaitGroup
 	for _, f := range s.watched {
+		if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() { // a pipe gives its content once, and would be waited for
+			continue
+		}
 		w := &watch{watchedFile: f, log: log, changes: changes, kid: s.Identity.Kid()}
 		all.Go(func() { w.run(ctx, every) })
 	}
