@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/obo-relay/obo-relay/relay"
 )
 
@@ -115,6 +117,48 @@ func sidecarOf(t *testing.T, transport *Transport) http.Handler {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// Whoever trusts the broker believes a 503 to the only message sent. A later one is about a later message: the worker may have
+// begun and then left, and the request must not go elsewhere.
+func TestLate503IsNotBelieved(t *testing.T) {
+	t.Parallel()
+	var w *standIn
+	var transport *Transport
+	w, transport = newStandIn(t, func(c *Config) { c.TrustBroker = true }, func(*relay.Stream) { w.over = true }) // it says nothing
+	nc, err := relay.ConnectOnce(relay.ConnectConfig{URL: w.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	wire, err := nc.SubscribeSync("obo.v1.*.middleware.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r, ended := relayed(t, "POST"), make(chan error, 1)
+	go func() {
+		resp, err := transport.RoundTrip(r)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		ended <- err
+	}()
+	var last *nats.Msg
+	for range 2 { // the request, and what keeps it alive
+		if last, err = wire.NextMsg(20 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.PublishMsg(&nats.Msg{Subject: last.Reply, Header: nats.Header{"Status": {"503"}}}); err != nil {
+		t.Fatal(err)
+	}
+	var fault *relay.Error
+	if err := <-ended; !errors.As(err, &fault) || fault.Code != relay.CodeOutcomeUnknown || fault.Problem().Outcome != relay.Unknown || !strings.Contains(fault.Detail, "NATS says") {
+		t.Errorf("%v", err)
+	}
 }
 
 // A caller that leaves at the very start: the request does not follow its own cancel, which would find nothing to cancel.

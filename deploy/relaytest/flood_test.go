@@ -217,15 +217,3 @@ func TestOnePersonsFloodLeavesTheOthersServed(t *testing.T) {
 	wait.Wait()
 	do(flooded, person(t, "mallory", "/")).want(t, 200, "hello")
 }
-
-// A worker that is flooded with more requests than it knows at once refuses the flood's, and knows the others'.
-func TestHardCapIsOneAppsOwn(t *testing.T) {
-	t.Parallel()
-	s := newFloodStage(t, func(c *worker.Config) { c.MaxInFlight = 1024 }) // the cap is 8192, of which one app has half
-	next := s.flood.Requests(s.to, "/slow")
-	for range 4200 {
-		relaytest.Must(t, s.flood.Conn.PublishMsg(next()))
-	}
-	s.serves(t, "at the flood's cap")
-	close(s.slow)
-}
