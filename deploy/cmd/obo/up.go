@@ -30,8 +30,8 @@ func self() string {
 	if strings.Contains(path, "go-build") { // go run, which removes it at the end
 		return "go run ./deploy/cmd/obo"
 	}
-	if path, err := filepath.EvalSymlinks(path); err == nil {
-		return path
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
 	}
-	return path
+	return quote(path)
 }
