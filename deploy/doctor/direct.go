@@ -85,6 +85,8 @@ func (d *doctor) probe(ctx context.Context, base *url.URL, path string) (passage
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	var said worker.ProbeAnswer
 	switch {
+	case response.StatusCode/100 == 3 && ownRedirect(response):
+		return noProbe, fmt.Sprintf("the app sends it on to another path of its own (%d)", response.StatusCode)
 	case response.StatusCode == http.StatusUnauthorized || response.StatusCode/100 == 3:
 		return signIn, fmt.Sprintf("it is sent to the sign-in page (%d)", response.StatusCode)
 	case response.StatusCode == http.StatusForbidden:
@@ -97,4 +99,10 @@ func (d *doctor) probe(ctx context.Context, base *url.URL, path string) (passage
 		return replaced, "another token arrives"
 	}
 	return carried, "it arrives"
+}
+
+// ownRedirect reports whether an app leads to itself, for a slash say. The sign-in page is the workspace's.
+func ownRedirect(response *http.Response) bool {
+	to, err := response.Location()
+	return err == nil && to.Host == response.Request.URL.Host && !strings.HasPrefix(to.Path, "/.auth") && !strings.HasPrefix(to.Path, "/oidc")
 }

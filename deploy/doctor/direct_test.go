@@ -54,6 +54,7 @@ func TestDirect(t *testing.T) {
 		"only /api/ by bearer":  {probe, func(c *sandbox.FrontConfig) { c.CarryUser, c.BearerOnlyAPI = true, true }, false, NeededOutside, OK, "elsewhere it is sent to the sign-in page (302)", ""},
 		"carried everywhere":    {all, none, true, NeededNo, OK, "The relay is NOT needed here", ""},
 		"another token arrives": {other, none, true, NeededYes, OK, "another token arrives", ""},
+		"led elsewhere":         {http.RedirectHandler("/login", http.StatusTemporaryRedirect), none, false, NeededUnknown, Warning, "the app sends it on to another path of its own (307)", "five lines for FastAPI"},
 		"nobody says":           {http.NotFoundHandler(), none, false, NeededUnknown, Warning, "nobody says what arrived (404)", "five lines for FastAPI"},
 	} {
 		t.Run(name, func(t *testing.T) {

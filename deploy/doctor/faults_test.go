@@ -313,6 +313,20 @@ func TestPersonIsNotPermitted(t *testing.T) {
 	})
 }
 
+// A worker that has no middleware app serves its own routes.
+func TestNoMiddlewareApp(t *testing.T) {
+	r := newRig(t, relaytest.Options{})
+	r.worker(func(c *worker.Config) {
+		routes, err := worker.NewRoutes(worker.RoutesConfig{Workspace: c.Workspace, Log: r.net.Log})
+		relaytest.Must(t, err)
+		t.Cleanup(routes.Close)
+		c.Handler = routes
+	})
+	r.look().want(t, "round trip", Warning, "the relay works, but GET / is answered not_found", "--path: /.obo/me")
+	r.cfg.Path = mePath
+	r.look().want(t, "round trip", OK, "as "+alice, "")
+}
+
 func TestMiddlewareAppIsGone(t *testing.T) {
 	r := newRig(t, relaytest.Options{})
 	r.worker(nil)

@@ -177,6 +177,10 @@ func (t *trip) refused(err error) {
 		})
 		return
 	}
+	if errors.Is(err, relay.CodeNotFound) { // said by the worker itself
+		t.warn(t.name, fmt.Sprintf("the relay works, but GET %s is answered %v", t.cfg.Path, err), "Name another --path: "+mePath+" if the worker has no middleware app")
+		return
+	}
 	t.failError(t.name, err)
 }
 
