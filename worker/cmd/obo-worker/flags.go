@@ -28,7 +28,7 @@ type flags struct {
 	Workspace    string `env:"OBO_WORKSPACE,DATABRICKS_HOST" placeholder:"URL" help:"The Databricks workspace, which says whose token it is."`
 	UserLookup   string `enum:"on,off" default:"on" help:"Ask the workspace who the person is: on or off. Off, nobody verifies the tokens and no identity headers are set."`
 	OpaqueTokens bool   `help:"Accept tokens that are not JWTs with an expiry, such as personal access tokens."`
-	MaxInFlight  int    `default:"256" placeholder:"N" help:"Requests under way; more are refused. Default: 256."`
+	MaxInFlight  int    `default:"256" placeholder:"N" help:"Requests served at once; as many wait, more are refused. Default: 256."`
 	MaxBody      int64  `placeholder:"BYTES" help:"Largest request body. Default: no limit."`
 	identityFlags
 	guardFlags
