@@ -16,7 +16,7 @@ func Notices(command string, modules []Module) (string, error) {
 	}
 	modules = append([]Module{std}, modules...)
 	var head, body strings.Builder
-	fmt.Fprintf(&head, "%s contains software of others, under these licences. Their texts follow.\n\n", command)
+	fmt.Fprintf(&head, "%s contains software of others, under these licences (stdlib is Go's standard library and runtime). Their texts follow.\n\n", command)
 	var order []string
 	of := map[string][]string{} // text → where it is from
 	for _, m := range modules {
@@ -35,16 +35,19 @@ func Notices(command string, modules []Module) (string, error) {
 	return head.String() + body.String(), nil
 }
 
-// standardLibrary is what the Go project itself brings into every binary.
+// standardLibrary is what the Go project itself brings into every binary, under the name that databases of vulnerabilities
+// have for it.
 func standardLibrary() (Module, error) {
-	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	out, err := exec.Command("go", "env", "GOROOT", "GOVERSION").Output()
 	if err != nil {
-		return Module{}, fmt.Errorf("go env GOROOT: %w", err)
+		return Module{}, fmt.Errorf("go env GOROOT GOVERSION: %w", err)
 	}
-	root := strings.TrimSpace(string(goroot))
-	for _, dir := range []string{root, filepath.Dir(root)} { // some distributions keep the text above
+	root, version, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	root = strings.TrimSpace(root)
+	version, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(version), "go"), " ") // of Go; experiments may follow
+	for _, dir := range []string{root, filepath.Dir(root)} {                               // some distributions keep the text above
 		if content, err := os.ReadFile(filepath.Join(dir, "LICENSE")); err == nil {
-			return Module{Path: "std", Version: "the Go standard library and runtime", Licenses: []string{"BSD-3-Clause"}, Texts: []Text{{"LICENSE", string(content)}}}, nil
+			return Module{Path: "stdlib", Version: version, Licenses: []string{"BSD-3-Clause"}, Texts: []Text{{"LICENSE", string(content)}}}, nil
 		}
 	}
 	return Module{}, fmt.Errorf("%s has no LICENSE: use a Go toolchain from go.dev", root)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -143,13 +144,16 @@ func TestSBOM(t *testing.T) {
 		var bom struct {
 			Components []struct{ Name, Version, Purl string }
 		}
-		if err := json.Unmarshal(sbom, &bom); err != nil || len(bom.Components) != len(modules) {
-			t.Fatalf("%s: %d components, %d modules, %v", command, len(bom.Components), len(modules), err)
+		if err := json.Unmarshal(sbom, &bom); err != nil || len(bom.Components) != len(modules)+1 {
+			t.Fatalf("%s: %d components, want %d modules and Go's own: %v", command, len(bom.Components), len(modules), err)
 		}
 		for i, m := range modules {
 			if c := bom.Components[i]; c.Name != m.Path || c.Version != m.Version || c.Purl != "pkg:golang/"+strings.ToLower(m.Path)+"@"+m.Version {
 				t.Errorf("%s: %v is not %s", command, c, m.Path)
 			}
+		}
+		if c := bom.Components[len(modules)]; c.Purl != "pkg:golang/stdlib@"+strings.TrimPrefix(strings.Fields(runtime.Version())[0], "go") || c.Version == "" {
+			t.Errorf("%s: %v is not the standard library", command, c)
 		}
 		again, err := supply.SBOM(command, "v0.1.0", modules)
 		if err != nil || !bytes.Equal(sbom, again) {
