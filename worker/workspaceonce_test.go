@@ -1,0 +1,96 @@
+package worker
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/obo-relay/obo-relay/relay"
+)
+
+// resetting is an HTTP/2 server that takes each request whole and then resets its stream.
+type resetting struct {
+	address string
+	code    http2.ErrCode
+	taken   atomic.Int64
+}
+
+func newResetting(t *testing.T, code http2.ErrCode) (*resetting, http.RoundTripper) {
+	t.Helper()
+	certificate := httptest.NewUnstartedServer(nil)
+	certificate.EnableHTTP2 = true
+	certificate.StartTLS()
+	t.Cleanup(certificate.Close)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certificate.TLS.Certificates, NextProtos: []string{"h2"}})
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	s := &resetting{address: "https://" + l.Addr().String(), code: code}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(conn)
+		}
+	}()
+	transport := newTransport()
+	transport.TLSClientConfig = certificate.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	transport.TLSClientConfig.NextProtos = nil
+	t.Cleanup(transport.CloseIdleConnections)
+	return s, transport
+}
+
+func (s *resetting) serve(conn net.Conn) {
+	defer conn.Close()
+	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	f := http2.NewFramer(conn, conn)
+	_ = f.WriteSettings()
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return
+		}
+		if settings, ok := frame.(*http2.SettingsFrame); ok && !settings.IsAck() {
+			_ = f.WriteSettingsAck()
+		}
+		h := frame.Header()
+		if (h.Type == http2.FrameHeaders || h.Type == http2.FrameData) && h.Flags.Has(http2.FlagDataEndStream) {
+			s.taken.Add(1)
+			_ = f.WriteRSTStream(h.StreamID, s.code)
+		}
+	}
+}
+
+// net/http's HTTP/2 client sends a request again whose stream was reset with some codes, although one of them does not say that
+// the request was not executed. What changes something is sent once.
+func TestOverHTTP2WhatChangesSomethingIsSentOnce(t *testing.T) {
+	for _, code := range []http2.ErrCode{http2.ErrCodeProtocol, http2.ErrCodeInternal} {
+		for name, body := range map[string]io.Reader{"a body": strings.NewReader("{}"), "no body": nil} {
+			s, transport := newResetting(t, code)
+			w, err := NewWorkspace(WorkspaceConfig{Host: s.address, Transport: transport})
+			must(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // net/http's pauses between its tries grow
+			defer cancel()
+			resp, err := w.do(ctx, aliceToken(t), "POST", statementsAPI, http.Header{relay.HeaderIdempotencyKey: {"1"}}, body, 0)
+			if err == nil {
+				discard(resp)
+				t.Fatal("answered")
+			}
+			if e, acted := callError(t.Context(), aliceToken(t), err); !acted || s.taken.Load() != 1 {
+				t.Errorf("%v, %s: sent %d times, acted %v, %v", code, name, s.taken.Load(), acted, e)
+			}
+		}
+	}
+}
