@@ -60,3 +60,17 @@ func TestSQLCallerWhoLeavesEarlyCancels(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A statement of which the workspace says nothing that is known here has not ended: it is canceled, and not told as done.
+func TestSQLUnknownStateIsNoEnd(t *testing.T) {
+	for _, body := range []string{`{}`, `{"status":{"state":"QUEUED"}}`} {
+		s := newStage(t, nil)
+		s.ws.Faults.Add(sandbox.Fault{Path: statements + "/", Method: "GET", Status: 200, Body: body})
+		if a := s.sql(alice, statement("SELECT stuck()")); a.code(t) != relay.CodeWorkspaceFailed || a.err == nil {
+			t.Errorf("%s: %+v", body, a)
+		}
+		if _, err := s.ws.AwaitStatements(t.Context(), isIn(sandbox.StateCanceled)); err != nil {
+			t.Error(body, err)
+		}
+	}
+}

@@ -132,9 +132,11 @@ func (s *sqlStatement) await(ctx context.Context) (*sqlState, *relay.Error) {
 			s.ended = true
 			return &state, nil
 		case "PENDING", "RUNNING":
-		default:
+		case "FAILED", "CANCELED", "CLOSED":
 			s.ended = true
 			return nil, s.failure(&state)
+		default: // it may run on, and succeed
+			return nil, relay.NewError(relay.CodeWorkspaceFailed, "the workspace names no state of the statement that is known here")
 		}
 		if !pause(ctx, delay) {
 			e, _ := ended(ctx)
