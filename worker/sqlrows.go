@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -42,14 +41,18 @@ func uniqueNames(columns []sqlColumn) []string {
 		taken[c.Name] = true
 	}
 	var names []string
+	last := map[string]int{} // number of the last column of that name
 	for _, c := range columns {
 		name := c.Name
-		for n := 2; slices.Contains(names, name); n++ {
-			if next := c.Name + "_" + strconv.Itoa(n); !taken[next] {
-				name = next
-				taken[next] = true
+		n := last[c.Name] + 1
+		if n > 1 {
+			for taken[c.Name+"_"+strconv.Itoa(n)] {
+				n++
 			}
+			name = c.Name + "_" + strconv.Itoa(n)
+			taken[name] = true
 		}
+		last[c.Name] = n
 		names = append(names, name)
 	}
 	return names
@@ -135,8 +138,12 @@ func (c csvRows) cell(out []byte, column int, value jsontext.Value) ([]byte, err
 	if column > 0 {
 		out = append(out, ',')
 	}
-	if value.Kind() != '"' {
+	switch value.Kind() {
+	case 'n':
 		return out, nil
+	case '"':
+	default:
+		return appendCSV(out, value), nil
 	}
 	inner := value[1 : len(value)-1]
 	if bytes.IndexByte(inner, '\\') >= 0 {
