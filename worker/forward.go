@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,7 +29,7 @@ func Forward(base *url.URL, log *slog.Logger, wrap ...func(http.RoundTripper) ht
 	if err != nil {
 		return nil, err
 	}
-	proxy.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // names no request, and callers who left: see panicked
+	proxy.ErrorLog = errorLog(log, slog.LevelDebug) // names no request, and callers who left: see panicked
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { proxy.ServeHTTP(relay.Unguessed(w), r) }), nil
 }
 
@@ -71,7 +72,7 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { Fail(w, upstreamError(r.Context(), err)) },
-		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:     errorLog(log, slog.LevelWarn),
 		// For replies that come slowly although their length is known; those without a length are flushed at once anyway.
 		FlushInterval: flushInterval,
 		BufferPool:    &copyBuffers{sync.Pool{New: func() any { return new([copyBuffer]byte) }}},
@@ -106,7 +107,33 @@ func upstreamError(ctx context.Context, err error) *relay.Error {
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" && !hadConnection(ctx) {
 		return relay.Wrap(relay.CodeUpstreamDown, err, "nothing answers at the middleware app's address")
 	}
-	return relay.Wrap(relay.CodeUpstreamFailed, err, "the connection to the middleware app broke")
+	return relay.Wrap(relay.CodeUpstreamFailed, unquotedError{err}, "the connection to the middleware app broke")
+}
+
+// unquoted is what net/http says of an app, up to where it quotes what that has sent: most often a part of a reply.
+func unquoted(text string) string {
+	text, _, _ = strings.Cut(text, `"`)
+	return strings.TrimSpace(text)
+}
+
+type unquotedError struct{ error }
+
+func (e unquotedError) Error() string { return unquoted(e.error.Error()) }
+func (e unquotedError) Unwrap() error { return e.error }
+
+// errorLog is a log for net/http.
+func errorLog(log *slog.Logger, level slog.Level) *stdlog.Logger {
+	return stdlog.New(unquotedWriter{log, level}, "", 0)
+}
+
+type unquotedWriter struct {
+	log   *slog.Logger
+	level slog.Level
+}
+
+func (u unquotedWriter) Write(p []byte) (int, error) {
+	u.log.Log(context.Background(), u.level, unquoted(string(p)))
+	return len(p), nil
 }
 
 type connectionKey struct{}

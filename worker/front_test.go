@@ -355,3 +355,32 @@ func TestFrontJudgesThePathThatIsForwarded(t *testing.T) {
 		}
 	}
 }
+
+// What an app sends that is no HTTP is most often a part of a reply, and a log holds nothing of that.
+func TestFrontDoesNotLogWhatTheAppSends(t *testing.T) {
+	for name, reply := range map[string]string{
+		"a field":          "HTTP/1.1 200 OK\r\nSet-Cookie canary\r\n\r\n",
+		"a first field":    "HTTP/1.1 200 OK\r\n canary\r\n\r\n",
+		"a first trailer":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n canary\r\n\r\n",
+		"a status":         "canary\r\n\r\n",
+		"a chunk's length": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\ncanary\r\n",
+		"a trailer":        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nSet-Cookie canary\r\n\r\n",
+	} {
+		s := newStage(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			must(t, err)
+			_, _ = io.WriteString(conn, reply)
+			_ = conn.Close()
+		}, nil)
+		conn, err := net.Dial("tcp", s.address)
+		must(t, err)
+		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-Access-Token: "+aliceToken(t).Reveal()+"\r\n\r\n")
+		must(t, err)
+		_, _ = io.ReadAll(conn)
+		_ = conn.Close()
+		s.record()
+		if log := s.log.take(); strings.Contains(log, "canary") || !strings.Contains(log, "level=WARN") {
+			t.Errorf("%s: logged %s", name, log)
+		}
+	}
+}
