@@ -39,8 +39,9 @@ type AuditStream struct {
 	inbox   string // reply subjects are inbox.N
 	denied  atomic.Pointer[string]
 	next    atomic.Uint64
-	silent  atomic.Bool // the last record was not confirmed in time
-	probing atomic.Bool // one record finds out whether that has changed; the others do not wait
+	heard   atomic.Uint64 // answers
+	silent  atomic.Bool   // the last record was not confirmed in time
+	probing atomic.Bool   // one record finds out whether that has changed; the others do not wait
 
 	mu      sync.Mutex
 	waiting map[string]chan *nats.Msg
@@ -121,15 +122,19 @@ func (a *AuditStream) Audit(ctx context.Context, r *AuditRecord) error {
 	// No Nats-Msg-Id: nothing here sends a record twice, and an app, which chooses its requests' ids, could have the stream
 	// drop one as a duplicate.
 	header := nats.Header{"Content-Type": {"application/json"}}
+	heard := a.heard.Load()
 	if err := a.nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: header, Data: data}); err != nil {
 		return fmt.Errorf("audit stream, subject %s: not sent: %w", a.subject, err)
 	}
 	select {
 	case m := <-answer:
+		a.heard.Add(1)
 		a.silent.Store(false)
 		return a.stored(m)
 	case <-ctx.Done():
-		a.silent.Store(true)
+		if a.heard.Load() == heard { // else it has answered others since
+			a.silent.Store(true)
+		}
 		return a.unconfirmed()
 	}
 }

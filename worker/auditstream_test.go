@@ -172,3 +172,30 @@ func TestAuditStreamConfig(t *testing.T) {
 		t.Error("a service with no name")
 	}
 }
+
+// A record that is never answered, from before a stream was there, says nothing of a stream that has answered since.
+func TestAuditStreamThatAnswersIsNotSilent(t *testing.T) {
+	url := startJetStream(t, nil)
+	a := newTestStream(t, url)
+	js := operator(t, url)
+	got := make(chan *nats.Msg, 1)
+	mute, err := js.Conn().ChanSubscribe("audit.middleware", got)
+	must(t, err)
+	must(t, js.Conn().Flush())
+	ctx, cancel := context.WithCancel(t.Context())
+	lost := make(chan error, 1)
+	go func() { lost <- a.Audit(ctx, testRecord()) }()
+	<-got
+	must(t, mute.Unsubscribe())
+	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"audit.>"}})
+	must(t, err)
+	must(t, a.Audit(t.Context(), testRecord()))
+	cancel()
+	if err := <-lost; err == nil {
+		t.Error("kept by nobody")
+	}
+	a.probing.Store(true) // two at once
+	if err := a.Audit(t.Context(), testRecord()); err != nil {
+		t.Errorf("a record is lost although the stream answers: %v", err)
+	}
+}
