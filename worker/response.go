@@ -89,6 +89,7 @@ func (w *response) inform(status int) {
 	h := w.header.Clone()
 	relay.StripReply(h)
 	cleanHeader(h)
+	delete(h, "Content-Length") // the reply's own
 	if head, err := relay.EncodeHead(&relay.ReplyHead{Status: status, Header: h, Length: -1}); err == nil {
 		_ = w.stream.SendInform(head)
 	}

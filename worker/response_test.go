@@ -20,6 +20,7 @@ type answered struct {
 	whole   bool
 	head    *relay.ReplyHead
 	informs []int
+	hinted  http.Header // of the last inform
 	body    string
 	err     error // of the body
 	trailer http.Header
@@ -65,7 +66,7 @@ func respond(t *testing.T, method string, handler func(*response)) answered {
 		head, err := relay.DecodeReplyHead(frame.JSON)
 		must(t, err)
 		if frame.Type == relay.FrameInform {
-			got.informs = append(got.informs, head.Status)
+			got.informs, got.hinted = append(got.informs, head.Status), head.Header
 			continue
 		}
 		got.whole, got.head = frame.Type == relay.FrameWhole, head
@@ -174,12 +175,17 @@ func TestResponseTrailer(t *testing.T) {
 func TestResponseInforms(t *testing.T) {
 	got := respond(t, "GET", func(w *response) {
 		w.WriteHeader(102)
+		w.Header().Set("Content-Length", "4") // the reply's, which does not cross as a field (PROTOCOL.md §9)
+		w.Header().Set("Link", "</a>")
 		w.WriteHeader(103)
 		_, _ = io.WriteString(w, "done")
 		w.WriteHeader(103) // too late
 	})
-	if !slices.Equal(got.informs, []int{102, 103}) || got.body != "done" {
+	if !slices.Equal(got.informs, []int{102, 103}) || got.body != "done" || got.head.Length != 4 {
 		t.Errorf("%+v", got)
+	}
+	if want := (http.Header{"Link": {"</a>"}}); !maps.EqualFunc(got.hinted, want, slices.Equal) {
+		t.Errorf("%q", got.hinted)
 	}
 }
 
