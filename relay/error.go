@@ -58,7 +58,7 @@ func (e *Error) Problem() *Problem {
 	info := e.Code.Info()
 	return &Problem{
 		Type: problemType + string(e.Code), Title: info.Title, Status: info.Status, Detail: e.Detail + remedy(info),
-		Code: e.Code, Outcome: cmp.Or(e.Outcome, info.Outcome), RequestID: e.RequestID, RetryAfterMS: e.After.Milliseconds(),
+		Code: e.Code, Outcome: cmp.Or(e.Outcome, info.Outcome), RequestID: e.RequestID, RetryAfterMS: min(e.After, maxRetryAfter).Milliseconds(),
 	}
 }
 

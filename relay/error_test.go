@@ -68,3 +68,10 @@ func TestProblemOfALiar(t *testing.T) {
 		t.Errorf("%+v", e.Problem())
 	}
 }
+
+// No problem says more than its schema has room for: the workspace may ask for a day.
+func TestProblemAsksForAnHourAtMost(t *testing.T) {
+	if ms := (&Error{Code: CodeRateLimited, After: 24 * time.Hour}).Problem().RetryAfterMS; ms != time.Hour.Milliseconds() {
+		t.Errorf("%d ms", ms)
+	}
+}
