@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,9 @@ func (f flags) openFront(w *worker.Worker, o *observing) (*frontDoor, error) {
 	if err != nil { // checked with the handler
 		return nil, err
 	}
-	if _, port, _ := net.SplitHostPort(address); port == app.Port() {
+	_, port, _ := net.SplitHostPort(address)
+	own, _ := net.LookupPort("tcp", port) // what is none is a fault of Listen's
+	if its, err := net.LookupPort("tcp", cmp.Or(app.Port(), app.Scheme)); err == nil && own == its {
 		return nil, fmt.Errorf("--front (OBO_FRONT) and --forward (OBO_FORWARD) name the same port %s: let the app listen on another", port)
 	}
 	front, err := worker.NewFront(w, app, o.upstream()...)
