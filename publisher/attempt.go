@@ -36,7 +36,6 @@ type attempt struct {
 	hinted  atomic.Bool
 	sent    atomic.Int64 // messages published; negative: none may be any more
 	heard   atomic.Int64 // frames of the worker that opened
-	resent  time.Time    // when the first message was last sent; Run's own
 
 	once    sync.Once
 	release func()
@@ -77,7 +76,7 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 		return nil, relay.AsError(err)
 	}
 	id := relay.NewID()
-	a := &attempt{t: t, call: c, where: where, grant: grant, release: release, resent: t.cfg.Now(), subject: t.subjects.Request(c.service, where.id, t.cfg.App)}
+	a := &attempt{t: t, call: c, where: where, grant: grant, release: release, subject: t.subjects.Request(c.service, where.id, t.cfg.App)}
 	head := c.head
 	head.Subject, head.Reply = a.subject, t.subjects.Reply(t.cfg.App, t.inbox, id)
 	head.IssuedAt = t.cfg.Now().UnixMilli()
@@ -231,16 +230,6 @@ func (a *attempt) broken(err error) *failure {
 		a.t.directory.avoid(a.where.instance)
 	}
 	return &failure{&e, e.Code.Info().Outcome}
-}
-
-// tick keeps the request alive. Until anything is heard the first message is sent again with each keep-alive, the same
-// bytes: the worker may have been away from NATS for the moment in which it came.
-func (a *attempt) tick() {
-	a.stream.Tick()
-	if now := a.t.cfg.Now(); a.heard.Load() == 0 && now.Sub(a.resent) >= relay.KeepAlive {
-		a.resent = now
-		a.stream.Resend()
-	}
 }
 
 // inform passes a 1xx reply on to the sidecar's caller and to whoever traces the request, as net/http does.

@@ -121,7 +121,7 @@ func (t *Transport) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			for _, a := range t.attempts() {
-				a.tick()
+				a.stream.Tick()
 			}
 		case <-forget.C:
 			t.grants.forget()
