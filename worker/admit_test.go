@@ -424,6 +424,15 @@ func TestCopyThatWaitedForItsTurnIsNotNew(t *testing.T) {
 	if err := <-got; err == nil {
 		t.Error("a copy is admitted again")
 	}
+	// Nor is the first of all requests admitted once its window is over, though there is no id that anybody has forgotten.
+	s = newSealer(t, nil)
+	grant, compact = s.grant()
+	release, got = s.waiting(grant, s.message(grant, compact, nil))
+	s.clock.pass(31 * time.Second)
+	release()
+	if err := <-got; err == nil || err.Code != relay.CodeClockSkew {
+		t.Errorf("a request that waited for 31 s: %v", err)
+	}
 }
 
 // waiting begins to admit a message whose person has all the turns that one may have, until one of them is released.
