@@ -99,7 +99,7 @@ func TestCredentials(t *testing.T) {
 		send(t, client, "POST", "/").want(t, 200, "hello")
 	}
 	swapped := o.Publisher(func(p *publisher.Config) { p.NATS = relay.ConnectConfig{URL: o.URL, Creds: service} })
-	send(t, swapped, "POST", "/").wantCode(t, relay.CodeNoWorker)
+	send(t, swapped, "POST", "/").wantCode(t, relay.CodeNATSDenied)
 	o.log.Wait(t, "the NATS server denies this user a subject", "obo.v1.announce.middleware")
 }
 
