@@ -235,8 +235,8 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			switch {
 			case errors.Is(err, nats.ErrPermissionViolation):
-				c.Log.Error("the NATS server denies this user a subject: compare its permissions with what obo init generates", "error", err)
 				c.OnDenied(err)
+				c.Log.Error("the NATS server denies this user a subject: compare its permissions with what obo init generates", "error", err)
 			case errors.Is(err, nats.ErrSlowConsumer):
 				c.Log.Warn("NATS messages were dropped because this process was too slow; they are asked for again", "error", err)
 				c.OnSlow()

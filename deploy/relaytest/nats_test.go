@@ -203,6 +203,26 @@ func TestPublishDenied(t *testing.T) {
 	handler.want(t, 0)
 }
 
+// The app may send but not hear replies: nothing is sent that would be executed unheard.
+func TestRepliesDenied(t *testing.T) {
+	t.Parallel()
+	log := new(relaytest.Log)
+	n := relaytest.NewWith(t, log, relaytest.Options{ServerConf: func(text string) string {
+		head, tail, _ := strings.Cut(text, "Service middleware:") // the app's users come first
+		return strings.Replace(head, `"obo.v1.rep.ui.*.*"`, `"obo.v1.rep.other.*.*"`, 1) + "Service middleware:" + tail
+	}})
+	handler := &counter{}
+	n.Worker(handler, nil)
+	client := n.Publisher(nil)
+	log.Wait(t, "the NATS server denies this user a subject", "obo.v1.rep.ui.")
+	r := send(t, client, "POST", "/")
+	r.wantCode(t, relay.CodeNATSDenied, "the server does not let this user receive replies")
+	if got := relay.AsError(r.err).Problem(); got.Outcome != relay.NotDelivered {
+		t.Errorf("%+v", got)
+	}
+	handler.want(t, 0)
+}
+
 // A worker whose service is another's in the server's eyes cannot announce itself.
 func TestWorkerOfAnotherService(t *testing.T) {
 	t.Parallel()
