@@ -27,11 +27,11 @@ type Transport struct {
 	budget    *relay.Budget
 	buffers   *buffers // of uploads
 	slots     *slots
-	nc        *nats.Conn    // set before ready is closed
-	ready     chan struct{} // closed when Run has a connection object
-	stopped   chan struct{} // closed when Run has returned
-	slow      atomic.Uint64 // times that NATS dropped messages for us
-	deaf      atomic.Bool   // the server denies the replies; until the next connection
+	nc        *nats.Conn                  // set before ready is closed
+	ready     chan struct{}               // closed when Run has a connection object
+	stopped   chan struct{}               // closed when Run has returned
+	slow      atomic.Uint64               // times that NATS dropped messages for us
+	deaf      atomic.Pointer[relay.Error] // the server denies the replies; until the next connection
 
 	mu      sync.Mutex
 	live    map[relay.ID]*attempt
@@ -97,7 +97,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		default:
 		}
 	}
-	cfg.OnDown, cfg.OnDenied, cfg.OnSlow = func() { t.deaf.Store(false) }, t.denied, func() { t.slow.Add(1) }
+	cfg.OnDown, cfg.OnDenied, cfg.OnSlow = func() { t.deaf.Store(nil) }, t.denied, func() { t.slow.Add(1) }
 	nc, err := relay.Connect(cfg)
 	if err != nil {
 		return err
@@ -229,7 +229,7 @@ func (t *Transport) receive(m *nats.Msg) {
 func (t *Transport) denied(err error) {
 	names := func(subject string) bool { return strings.Contains(err.Error(), `"`+subject+`"`) }
 	if names(t.subjects.Inbox(t.cfg.App, t.inbox)) {
-		t.deaf.Store(true)
+		t.deaf.Store(relay.Wrap(relay.CodeNATSDenied, err, "the server does not let this user receive the replies to app "+t.cfg.App))
 	}
 	for _, service := range t.Services() {
 		if names(t.subjects.Announce(service)) || names(t.subjects.Discover(service)) {
@@ -336,8 +336,8 @@ func (t *Transport) awaitReconnect(ctx context.Context, connected <-chan struct{
 
 // checkServer refuses a server that would not carry a whole head (PROTOCOL.md §7) or a reply.
 func (t *Transport) checkServer() *relay.Error {
-	if t.deaf.Load() {
-		return relay.NewError(relay.CodeNATSDenied, "the server does not let this user receive replies of app "+t.cfg.App)
+	if fault := t.deaf.Load(); fault != nil {
+		return fault
 	}
 	if most := t.nc.MaxPayload(); most < relay.MinMaxPayload {
 		return relay.Errorf(relay.CodeNATSUnavailable, "the NATS server's max_payload is %d bytes, obo needs %d: raise it", most, relay.MinMaxPayload)
