@@ -855,3 +855,20 @@ func TestStreamDeliverNeverBlocks(t *testing.T) {
 		p.s.Close()
 	})
 }
+
+// What an app names as the reason why its request breaks off would stand in a worker's counters, log and audit, each time
+// another word.
+func TestStreamRequestThatBreaksOffHasOneCode(t *testing.T) {
+	end, err := EncodeHead(&End{Failure: &Problem{Code: "made_up_by_the_app", Status: 500}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPeer(t, RoleService)
+	defer p.s.Close()
+	if err := errors.Join(p.deliver(FrameData, 1, []byte("half")), p.deliver(FrameEnd, 2, end)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(p.s); string(b) != "half" || AsError(err).Code != CodeStreamBroken || AsError(p.s.Err()).Code != CodeStreamBroken {
+		t.Errorf("%q, %v, %v", b, err, p.s.Err())
+	}
+}

@@ -74,6 +74,8 @@ func (s *Stream) takeEnd(body []byte) error {
 	switch {
 	case err != nil:
 		err = Wrap(CodeStreamBroken, err, "the end")
+	case end.Failure != nil && s.cfg.Role == RoleService: // publishers send none, and its code would be the app's to choose
+		err = NewError(CodeStreamBroken, "the publisher broke the request's body off")
 	case end.Failure != nil:
 		e := end.Failure.Err()
 		e.Outcome = Unknown // part of the message has come, whatever the code says of requests that were not started
