@@ -76,7 +76,11 @@ func (f *Front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	out := &frontWriter{ResponseWriter: relay.Unguessed(rw), id: id}
 	var received atomic.Int64
 	r, ended := f.observe(r, id, record)
-	defer func() { // also when ReverseProxy panics because the app broke off
+	returned := false
+	defer func() { // also when ReverseProxy panics because the app broke off, or the caller left
+		if !returned {
+			out.code = upstreamError(r.Context(), nil).Code
+		}
 		took := f.w.cfg.Now().Sub(start)
 		record.ended(out.status, out.code, took, received.Load(), out.written)
 		if ended != nil {
@@ -93,6 +97,7 @@ func (f *Front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	next, err := f.admit(r, id, path, record)
 	if err != nil {
 		f.fail(out, r, err)
+		returned = true
 		return
 	}
 	if most := f.w.cfg.MaxBody; most > 0 && next.Body != http.NoBody {
@@ -100,6 +105,7 @@ func (f *Front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	next.Body = counted(next.Body, &received)
 	f.proxy.ServeHTTP(out, next)
+	returned = true
 }
 
 // admit makes the checks of a relayed request, as far as they apply, and returns the request that the app is to get.

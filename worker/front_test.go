@@ -384,3 +384,42 @@ func TestFrontDoesNotLogWhatTheAppSends(t *testing.T) {
 		}
 	}
 }
+
+// A reply that the app breaks off half way is not one of the app's own in audit and log, as it is not for relayed requests; nor is one
+// that its caller does not wait for.
+func TestFrontAuditsAReplyThatBreaksOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		leaves bool
+		code   relay.Code
+	}{"the app breaks off": {false, relay.CodeUpstreamFailed}, "the caller leaves": {true, relay.CodeCanceled}} {
+		begun := make(chan bool)
+		s := newStage(t, nil, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-begun:
+			case <-r.Context().Done():
+			}
+			panic(http.ErrAbortHandler)
+		}, nil)
+		conn, err := net.Dial("tcp", s.address)
+		must(t, err)
+		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Access-Token: "+aliceToken(t).Reveal()+"\r\n\r\n")
+		must(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		must(t, err)
+		if c.leaves {
+			_ = conn.Close()
+		} else {
+			close(begun)
+			if _, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("%s: half of a reply looks whole", name)
+			}
+		}
+		if a := s.record(); a.Code != c.code || a.Status != 200 {
+			t.Errorf("%s: audit: %+v", name, a)
+		}
+		_ = conn.Close()
+	}
+}
