@@ -1,8 +1,10 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 
 	"github.com/obo-relay/obo-relay/worker"
 )
@@ -15,12 +17,18 @@ type identityFlags struct {
 // identityHeaders is the platform's table with the changes of the flags.
 func (f identityFlags) identityHeaders() worker.IdentityHeaders {
 	table := worker.DefaultIdentityHeaders().WithWorkspace(os.Getenv("DATABRICKS_WORKSPACE_ID"))
-	for name, source := range f.IdentityHeader {
-		if source == "none" {
-			delete(table, http.CanonicalHeaderKey(name))
-			continue
+	given := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(f.IdentityHeader)) {
+		source, header := f.IdentityHeader[name], http.CanonicalHeaderKey(name)
+		switch {
+		case given[header]:
+			table[name] = source // as it stands, so that the worker refuses two for one header
+		case source == "none":
+			delete(table, header)
+		default:
+			table[header] = source
 		}
-		table[http.CanonicalHeaderKey(name)] = source
+		given[header] = true
 	}
 	return table
 }

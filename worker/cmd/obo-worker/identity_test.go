@@ -17,6 +17,9 @@ func TestIdentityHeaderFlag(t *testing.T) {
 		"default":         {nil, worker.IdentityHeaders{"X-Forwarded-Email": "email", "X-Forwarded-User": "id@42", "X-Forwarded-Preferred-Username": "user_name"}},
 		"another source":  {[]string{"--identity-header", "x-forwarded-user=email"}, worker.IdentityHeaders{"X-Forwarded-Email": "email", "X-Forwarded-User": "email", "X-Forwarded-Preferred-Username": "user_name"}},
 		"left out, added": {[]string{"--identity-header", "X-Forwarded-User=none", "--identity-header", "X-Person=display_name"}, worker.IdentityHeaders{"X-Forwarded-Email": "email", "X-Person": "display_name", "X-Forwarded-Preferred-Username": "user_name"}},
+		// By chance the one or the other would count: both stay, and the worker refuses them.
+		"in two spellings": {[]string{"--identity-header", "x-person=id", "--identity-header", "X-Person=email", "--identity-header", "x-forwarded-user=none", "--identity-header", "X-Forwarded-User=email"},
+			worker.IdentityHeaders{"X-Forwarded-Email": "email", "X-Forwarded-User": "email", "x-forwarded-user": "none", "X-Person": "email", "x-person": "id", "X-Forwarded-Preferred-Username": "user_name"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
