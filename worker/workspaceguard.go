@@ -45,12 +45,18 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 	r.Header.Set("User-Agent", g.userAgent) // the SDK's tells what it finds in the environment
 	if !relay.SafeMethod(r.Method) {
 		sendOnce(r)
+		r = noteConnection(r)
 	}
 	deadline := time.Now().Add(retryTimeout)
 	for attempt := 0; ; attempt++ {
 		resp, err := g.base.RoundTrip(r)
 		wait, again := retryAfter(r, resp, err, attempt)
 		if !again || time.Now().Add(wait).After(deadline) {
+			if err != nil && hadConnection(r.Context()) {
+				f := newCallFault(err)
+				f.unsent = false
+				return nil, f
+			}
 			return resp, err
 		}
 		discard(resp)
@@ -61,10 +67,11 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 }
 
 // sendOnce leaves net/http nothing to send again: by itself it repeats what has an Idempotency-Key, and over HTTP/2 whatever
-// the server resets, also with PROTOCOL_ERROR, which does not say that the request was not executed, and without end.
+// the server resets, also with PROTOCOL_ERROR, which does not say that the request was not executed, and without end. A DELETE
+// without a body is left as it is: some servers would refuse one that seems to have a body.
 func sendOnce(r *http.Request) {
 	r.GetBody = nil
-	if r.Body == nil || r.Body == http.NoBody {
+	if (r.Body == nil || r.Body == http.NoBody) && r.Method != http.MethodDelete {
 		r.Body = io.NopCloser(strings.NewReader("")) // which is not known to be empty
 	}
 }
