@@ -21,8 +21,10 @@ import (
 const (
 	// watchInterval is how often kit, trust and key file are looked at.
 	watchInterval = 2 * time.Second
-	// drainTime leaves a second of the 15 that a platform gives for telling the workers who has left.
+	// drainTime leaves a second of the 15 that a platform gives for telling workers and callers.
 	drainTime = 14 * time.Second
+	// lastWords is for callers to be told that their time is over.
+	lastWords = 500 * time.Millisecond
 )
 
 // run serves until ctx ends, and returns the exit code: 0 after a drain, 1 for faults, 2 for flags that cannot be read, and
@@ -159,8 +161,10 @@ func (p *process) run(outer context.Context, stdout io.Writer) error {
 	defer background.Wait()
 	defer stop()
 	background.Go(func() { failed(p.exporter.Run(life)) })
+	sending, stopSending := context.WithCancel(life)
+	defer stopSending()
 	if p.transport != nil {
-		background.Go(func() { failed(p.transport.Run(life)) })
+		background.Go(func() { failed(p.transport.Run(sending)) })
 		background.Go(func() {
 			p.side.Watch(life, watchInterval, p.log, relay.Changes{Trust: p.transport.SetTrust, Identity: p.transport.SetIdentity})
 		})
@@ -173,7 +177,7 @@ func (p *process) run(outer context.Context, stdout io.Writer) error {
 	}
 	<-ctx.Done()
 	p.log.Info("draining")
-	shutdown(servers)
+	shutdown(servers, drainTime, stopSending)
 	p.log.Info("drained")
 	if outer.Err() != nil {
 		return nil
@@ -209,15 +213,22 @@ func (p *process) servers() ([]*http.Server, error) {
 	return servers, nil
 }
 
-// shutdown takes no new request and waits for those under way.
-func shutdown(servers []*http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+// shutdown takes no new request and waits for those under way. When their time is over it breaks them off, of which their
+// callers are told.
+func shutdown(servers []*http.Server, patience time.Duration, breakOff func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, s := range servers {
 		all.Go(func() {
+			if s.Shutdown(ctx) == nil {
+				return
+			}
+			breakOff()
+			ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+			defer cancel()
 			if s.Shutdown(ctx) != nil {
-				_ = s.Close() // their time is over
+				_ = s.Close()
 			}
 		})
 	}

@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -39,5 +41,39 @@ func TestOptionsOfTheWholeServerReachTheHandler(t *testing.T) {
 	_ = resp.Body.Close()
 	if want := relay.CodeNotConfigured.Info().Status; resp.StatusCode != want { // of a publisher without a relay
 		t.Errorf("%s, want %d", resp.Status, want)
+	}
+}
+
+// A call that is broken off when the time to drain is over gets an answer that says so.
+func TestWhoeverIsBrokenOffIsTold(t *testing.T) {
+	entered, over := make(chan struct{}), make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-over
+		w.WriteHeader(http.StatusBadGateway)
+	})}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(listener) }()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 1)
+	go func() {
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+		if err == nil {
+			if _ = resp.Body.Close(); resp.StatusCode != http.StatusBadGateway {
+				t.Error(resp.Status)
+			}
+		}
+		told <- err
+	}()
+	<-entered
+	shutdown([]*http.Server{server}, time.Millisecond, sync.OnceFunc(func() { close(over) }))
+	if err := <-told; err != nil {
+		t.Error(err)
 	}
 }
