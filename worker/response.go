@@ -70,7 +70,11 @@ func (w *response) writeHeader(status int) {
 	if status < 100 || status > 999 {
 		panic("worker: invalid HTTP status " + strconv.Itoa(status))
 	}
-	if status < 200 && status != http.StatusSwitchingProtocols {
+	if status == http.StatusSwitchingProtocols { // no head that a publisher takes (PROTOCOL.md §9)
+		_ = w.breakOff(relay.NewError(relay.CodeHandlerFailed, "the handler switches protocols, which cannot cross the relay"), true)
+		return
+	}
+	if status < 200 {
 		w.inform(status)
 		return
 	}

@@ -286,6 +286,20 @@ func TestResponseHeadTooLarge(t *testing.T) {
 	}
 }
 
+// 101 is no status of a reply: its head would break the stream, and the worker would count it as done.
+func TestResponseCannotSwitchProtocols(t *testing.T) {
+	got := respond(t, "GET", func(w *response) {
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		_, _ = io.WriteString(w, "more")
+		if _, code, _ := w.result(); code != relay.CodeHandlerFailed {
+			t.Errorf("the code is %q", code)
+		}
+	})
+	if p := got.head.Failure; p == nil || p.Code != relay.CodeHandlerFailed || got.body != "" {
+		t.Errorf("%+v %q", got.head, got.body)
+	}
+}
+
 func TestResponseInvalidStatus(t *testing.T) {
 	respond(t, "GET", func(w *response) {
 		for _, status := range []int{0, 99, 1000, -1} {
