@@ -23,7 +23,12 @@ func waitFor(cmd *exec.Cmd) (int, error) {
 	if !getsOrphans() {
 		return waitForOne(cmd)
 	}
-	defer func() { _ = cmd.Process.Release() }() // nobody calls Wait
+	return waitForAll(cmd)
+}
+
+// waitForAll buries every child that ends, until the one does. Nobody calls cmd.Wait then. Nor Release: it makes the id -1, and
+// whoever still signals the child's group would signal process 1.
+func waitForAll(cmd *exec.Cmd) (int, error) {
 	for {
 		var ws syscall.WaitStatus
 		switch pid, err := syscall.Wait4(-1, &ws, 0, nil); {

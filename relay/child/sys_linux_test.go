@@ -14,6 +14,19 @@ import (
 
 func TestLinuxScripts(t *testing.T) { runScripts(t, "testdata/linux") }
 
+// The wait of a process that orphans are given to leaves the child's id what it was: signal and kill read it until the end is
+// noted, and minus that of a released process is 1.
+func TestWaitForAllKeepsTheID(t *testing.T) { // not beside others: it takes their children's ends
+	cmd := exec.Command("sh", "-c", "exit 3")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	before := cmd.Process.Pid
+	if status, err := waitForAll(cmd); status != 3 || err != nil || cmd.Process.Pid != before {
+		t.Errorf("status %d, %v; the id was %d and is %d", status, err, before, cmd.Process.Pid)
+	}
+}
+
 func becomeSubreaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
 // ordinary runs a program without root's power to read everything.
