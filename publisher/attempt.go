@@ -85,7 +85,7 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 		return nil, relay.AsError(err)
 	}
 	a.stream = relay.NewStream(context.Background(), relay.StreamConfig{
-		Role: relay.RoleApp, ID: id, Grant: grant.Grant, Limit: relay.FrameLimit(t.nc.MaxPayload()), Budget: t.budget, Now: t.cfg.Now,
+		Role: relay.RoleApp, ID: id, Grant: grant.Grant, Limit: relay.FrameLimit(t.nc.NATS().MaxPayload()), Budget: t.budget, Now: t.cfg.Now,
 		Publish: a.publisher(t.subjects.Control(c.service, where.id, t.cfg.App, id), head.Reply, t.cfg.Hints.Request(id, &head)),
 	})
 	a.stream.SetGrant(grant.compact)
@@ -143,9 +143,9 @@ func (a *attempt) publisher(control, reply string, hints nats.Header) relay.Publ
 			return errNotDelivered
 		}
 		if f == relay.FrameHead || f == relay.FrameWhole {
-			return a.t.nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: hints, Data: payload})
+			return a.t.nc.NATS().PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: hints, Data: payload})
 		}
-		return a.t.nc.PublishMsg(&nats.Msg{Subject: control, Reply: reply, Data: payload})
+		return a.t.nc.NATS().PublishMsg(&nats.Msg{Subject: control, Reply: reply, Data: payload})
 	}
 }
 

@@ -100,7 +100,7 @@ func TestTrustThatGoesWhileTheBodyIsMadeAgain(t *testing.T) {
 	if _, err := transport.RoundTrip(r); !errors.Is(err, relay.CodeOverloaded) {
 		t.Error(err)
 	}
-	if err := errors.Join(transport.nc.Flush(), w.nc.Flush()); err != nil {
+	if err := errors.Join(transport.nc.NATS().Flush(), w.nc.Flush()); err != nil {
 		t.Fatal(err)
 	}
 	if n, _, _ := sent.Pending(); n != 0 {

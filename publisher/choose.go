@@ -65,7 +65,7 @@ func (t *Transport) find(ctx context.Context, service string, token tag, tried m
 			return candidate{}, t.directory.none(service)
 		}
 		if expired == nil {
-			if err := t.nc.Publish(t.subjects.Discover(service), nil); err != nil {
+			if err := t.nc.NATS().Publish(t.subjects.Discover(service), nil); err != nil {
 				return candidate{}, relay.Wrap(relay.CodeNATSUnavailable, err, "asking for workers")
 			}
 			timer := time.NewTimer(t.cfg.DiscoverWait)

@@ -27,7 +27,7 @@ type Transport struct {
 	budget    *relay.Budget
 	buffers   *buffers // of uploads
 	slots     *slots
-	nc        *nats.Conn                  // set before ready is closed
+	nc        *relay.Conn                 // set before ready is closed
 	ready     chan struct{}               // closed when Run has a connection object
 	stopped   chan struct{}               // closed when Run has returned
 	slow      atomic.Uint64               // times that NATS dropped messages for us
@@ -98,7 +98,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		}
 	}
 	cfg.OnDown, cfg.OnDenied, cfg.OnSlow = func() { t.deaf.Store(nil) }, t.denied, func() { t.slow.Add(1) }
-	nc, err := relay.Connect(cfg)
+	nc, err := relay.Keep(cfg)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			t.end()
-			_ = nc.FlushTimeout(time.Second) // best effort: cancels on their way
+			_ = nc.NATS().FlushTimeout(time.Second) // best effort: cancels on their way
 			return nil
 		case <-tick.C:
 			for _, a := range t.attempts() {
@@ -136,37 +136,30 @@ func (t *Transport) Run(ctx context.Context) error {
 }
 
 // subscribe listens to all services' announcements and to all replies.
-func (t *Transport) subscribe(nc *nats.Conn) error {
-	replies, err := nc.Subscribe(t.subjects.Inbox(t.cfg.App, t.inbox), t.receive)
-	if err != nil {
-		return err
-	}
-	if err := replies.SetPendingLimits(1<<18, 64<<20); err != nil {
+func (t *Transport) subscribe(nc *relay.Conn) error {
+	if err := nc.Subscribe(t.subjects.Inbox(t.cfg.App, t.inbox), t.receive, 1<<18, 64<<20); err != nil {
 		return err
 	}
 	return t.watch(nc)
 }
 
 // begin lets requests go out.
-func (t *Transport) begin(nc *nats.Conn) error {
+func (t *Transport) begin(nc *relay.Conn) error {
 	t.nc = nc
 	close(t.ready)
 	return t.watch(nc) // again: trust that came since the first time has left it to Run
 }
 
 // watch listens to the announcements of every service that it does not listen to yet.
-func (t *Transport) watch(nc *nats.Conn) error {
+func (t *Transport) watch(nc *relay.Conn) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, service := range t.Services() {
 		if t.watched[service] {
 			continue
 		}
-		heard, err := nc.Subscribe(t.subjects.Announce(service), func(m *nats.Msg) { t.announced(service, m) })
+		err := nc.Subscribe(t.subjects.Announce(service), func(m *nats.Msg) { t.announced(service, m) }, 1<<12, 1<<20)
 		if err != nil {
-			return err
-		}
-		if err := heard.SetPendingLimits(1<<12, 1<<20); err != nil {
 			return err
 		}
 		t.watched[service] = true
@@ -177,7 +170,7 @@ func (t *Transport) watch(nc *nats.Conn) error {
 // discover asks all workers to announce themselves, best effort: a request that finds none asks again.
 func (t *Transport) discover() {
 	for _, service := range t.Services() {
-		_ = t.nc.Publish(t.subjects.Discover(service), nil)
+		_ = t.nc.NATS().Publish(t.subjects.Discover(service), nil)
 	}
 }
 
@@ -289,7 +282,7 @@ func (t *Transport) awaitConnection(ctx context.Context) *relay.Error {
 		up := t.nextConnect()
 		select {
 		case <-ready:
-			if t.nc.IsConnected() {
+			if t.nc.NATS().IsConnected() {
 				return t.checkServer()
 			}
 			ready = nil
@@ -339,7 +332,7 @@ func (t *Transport) checkServer() *relay.Error {
 	if fault := t.deaf.Load(); fault != nil {
 		return fault
 	}
-	if most := t.nc.MaxPayload(); most < relay.MinMaxPayload {
+	if most := t.nc.NATS().MaxPayload(); most < relay.MinMaxPayload {
 		return relay.Errorf(relay.CodeNATSUnavailable, "the NATS server's max_payload is %d bytes, obo needs %d: raise it", most, relay.MinMaxPayload)
 	}
 	return nil

@@ -29,7 +29,7 @@ func TestTrustComesWhileRunBegins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := relay.ConnectOnce(cfg.NATS)
+	nc, err := relay.Keep(cfg.NATS)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,5 +43,20 @@ func TestTrustComesWhileRunBegins(t *testing.T) {
 	}
 	if !transport.watched["billing"] {
 		t.Error("nobody listens to the workers of the service that was added")
+	}
+}
+
+// A connection that nats.go has given up is not the end: requests wait for the next one, and find their replies there.
+func TestRequestsAfterAConnectionThatIsOver(t *testing.T) {
+	_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+		_ = s.SendHead(saying(t, relay.ReplyHead{Status: 200}), nil, true, 200)
+	})
+	for range 2 {
+		resp, err := transport.RoundTrip(relayed(t, "POST"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		transport.nc.NATS().Close()
 	}
 }

@@ -48,6 +48,8 @@ type ConnectConfig struct {
 	OnDenied func(error)
 	// OnSlow is called when messages were dropped because this process was too slow. Defaults to nothing.
 	OnSlow func()
+
+	onClosed func(*nats.Conn) // called when the connection is over for good
 }
 
 // Format hides the seed, and passwords in the URL, from every fmt verb.
@@ -87,6 +89,9 @@ func (c ConnectConfig) withDefaults() ConnectConfig {
 	}
 	if c.OnSlow == nil {
 		c.OnSlow = func() {}
+	}
+	if c.onClosed == nil {
+		c.onClosed = func(*nats.Conn) {}
 	}
 	return c
 }
@@ -176,7 +181,7 @@ func Connect(c ConnectConfig) (*nats.Conn, error) {
 		end()
 		return nil, err
 	}
-	nc, err := nats.Connect(url, append(opts, nats.ClosedHandler(func(*nats.Conn) { end() }))...)
+	nc, err := nats.Connect(url, append(opts, nats.ClosedHandler(func(nc *nats.Conn) { end(); c.onClosed(nc) }))...)
 	if err != nil {
 		end()
 		return nil, fmt.Errorf("NATS %s: %w", redactURLs(c.URL), err)

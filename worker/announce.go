@@ -62,14 +62,15 @@ func pause(ctx context.Context, d time.Duration) bool {
 // announce publishes one announcement, after what was subscribed has reached the server: whoever hears it can send.
 func (a *announcer) announce() {
 	w := a.w
-	if !w.nc.IsConnected() {
+	nc := w.nc.NATS()
+	if !nc.IsConnected() {
 		return
 	}
-	if most := w.nc.MaxPayload(); most < relay.MinMaxPayload {
+	if most := nc.MaxPayload(); most < relay.MinMaxPayload {
 		w.log.Error("not announced: raise the NATS server's max_payload", "max_payload", most, "needed", relay.MinMaxPayload)
 		return
 	}
-	if err := w.nc.FlushTimeout(2 * time.Second); err != nil {
+	if err := nc.FlushTimeout(2 * time.Second); err != nil {
 		w.log.Warn("not announced: the NATS server does not answer", "error", err)
 		return
 	}
@@ -77,10 +78,10 @@ func (a *announcer) announce() {
 	jws, err := relay.Announcement{
 		Service: w.cfg.Service, Instance: w.instance, Seq: a.seq, State: w.state(),
 		InFlight: int(w.stats.inFlight.Load()), Capacity: w.cfg.MaxInFlight, MaxBody: w.cfg.MaxBody,
-		Version: w.cfg.Version, Server: w.nc.ConnectedServerId(),
+		Version: w.cfg.Version, Server: nc.ConnectedServerId(),
 	}.Sign(*w.signer.Load(), w.keys.announced(), w.cfg.Now())
 	if err == nil {
-		err = w.nc.Publish(w.subjects.Announce(w.cfg.Service), []byte(jws))
+		err = nc.Publish(w.subjects.Announce(w.cfg.Service), []byte(jws))
 	}
 	if err != nil {
 		w.log.Warn("not announced", "error", err)

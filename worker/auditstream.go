@@ -35,7 +35,7 @@ type AuditStreamConfig struct {
 //	subscribe  _INBOX.obo-audit.<service>.>
 type AuditStream struct {
 	subject string
-	nc      *nats.Conn
+	nc      *relay.Conn
 	inbox   string // reply subjects are inbox.N
 	denied  atomic.Pointer[string]
 	next    atomic.Uint64
@@ -66,11 +66,11 @@ func NewAuditStream(c AuditStreamConfig) (*AuditStream, error) {
 		text := err.Error()
 		a.denied.Store(&text)
 	}
-	nc, err := relay.Connect(c.NATS)
+	nc, err := relay.Keep(c.NATS)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := nc.Subscribe(a.inbox+".*", a.confirmed); err != nil {
+	if err := nc.Subscribe(a.inbox+".*", a.confirmed, 0, 0); err != nil {
 		nc.Close()
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (a *AuditStream) Audit(ctx context.Context, r *AuditRecord) error {
 	// drop one as a duplicate.
 	header := nats.Header{"Content-Type": {"application/json"}}
 	heard := a.heard.Load()
-	if err := a.nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: header, Data: data}); err != nil {
+	if err := a.nc.NATS().PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: header, Data: data}); err != nil {
 		return fmt.Errorf("audit stream, subject %s: not sent: %w", a.subject, err)
 	}
 	select {

@@ -40,7 +40,7 @@ func (w *Worker) serveMicro() error {
 			if err != nil {
 				return fmt.Errorf("micro: %w", err)
 			}
-			if _, err := w.nc.Subscribe(subject, answer); err != nil {
+			if err := w.nc.Subscribe(subject, answer, 0, 0); err != nil {
 				return err
 			}
 		}

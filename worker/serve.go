@@ -32,7 +32,7 @@ func (w *Worker) serve(x *exchange, m *nats.Msg, from, reply relay.Address) {
 	}
 	control := w.subjects.Control(from.Service, from.Instance, from.App, reply.ID)
 	stream := relay.NewStream(context.Background(), relay.StreamConfig{
-		Role: relay.RoleService, ID: reply.ID, Grant: a.grant, Limit: relay.FrameLimit(w.nc.MaxPayload()),
+		Role: relay.RoleService, ID: reply.ID, Grant: a.grant, Limit: relay.FrameLimit(w.nc.NATS().MaxPayload()),
 		Budget: w.budget, Now: w.cfg.Now, Publish: w.publisher(m.Reply, control, reply.ID), Request: a.frame,
 	})
 	if !a.whole {
@@ -70,7 +70,7 @@ func (w *Worker) ended(x *exchange, e *exchangeRun, start time.Time, told func(R
 // publisher returns how the frames of one reply leave.
 func (w *Worker) publisher(subject, control string, id relay.ID) relay.Publish {
 	return func(payload []byte, _ relay.FrameType, status int) error {
-		return w.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: control, Header: w.cfg.Hints.Reply(id, status), Data: payload})
+		return w.nc.NATS().PublishMsg(&nats.Msg{Subject: subject, Reply: control, Header: w.cfg.Hints.Reply(id, status), Data: payload})
 	}
 }
 

@@ -31,7 +31,7 @@ type Worker struct {
 	audit     *auditTrail
 	quotas    *quotas
 	start     time.Time
-	nc        *nats.Conn    // set before ready is closed
+	nc        *relay.Conn   // set before ready is closed
 	ready     chan struct{} // closed when Run has a connection object
 	slow      atomic.Uint64 // times that NATS dropped messages for us
 
@@ -129,7 +129,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	}
 	nats.OnDown, nats.OnDenied, nats.OnSlow = func() {}, func(error) {}, func() { w.slow.Add(1) }
-	nc, err := relay.Connect(nats)
+	nc, err := relay.Keep(nats)
 	if err != nil {
 		return err
 	}
@@ -153,21 +153,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	stop()
 	background.Wait()
 	w.phase.Store(phaseGone)
-	w.announcer.announce()           // the last word: publishers forget this instance at once
-	_ = nc.FlushTimeout(time.Second) // best effort
+	w.announcer.announce()                  // the last word: publishers forget this instance at once
+	_ = nc.NATS().FlushTimeout(time.Second) // best effort
 	return nil
 }
 
 // subscribe makes the one subscription for requests, and those of discovery and of the micro service.
 func (w *Worker) subscribe() error {
-	requests, err := w.nc.Subscribe(w.subjects.Worker(w.cfg.Service, w.instance), w.receive)
-	if err != nil {
+	if err := w.nc.Subscribe(w.subjects.Worker(w.cfg.Service, w.instance), w.receive, 1<<18, 64<<20); err != nil {
 		return err
 	}
-	if err := requests.SetPendingLimits(1<<18, 64<<20); err != nil {
-		return err
-	}
-	if _, err := w.nc.Subscribe(w.subjects.Discover(w.cfg.Service), func(*nats.Msg) { w.announcer.soon() }); err != nil {
+	if err := w.nc.Subscribe(w.subjects.Discover(w.cfg.Service), func(*nats.Msg) { w.announcer.soon() }, 0, 0); err != nil {
 		return err
 	}
 	return w.serveMicro()
@@ -226,7 +222,7 @@ func (w *Worker) refuseUnsealed(quota *quota, subject, app string, id relay.ID, 
 	if e.Code != relay.CodeGrantUnknown && quota.log.Allow() { // which only asks for the grant
 		w.log.Warn("refused", "request_id", id.String(), "app", app, "code", string(e.Code), "reason", e.Error())
 	}
-	_ = w.nc.Publish(subject, relay.UnsealedRefusal(e.Code)) // best effort: it decides nothing
+	_ = w.nc.NATS().Publish(subject, relay.UnsealedRefusal(e.Code)) // best effort: it decides nothing
 }
 
 // keep is the worker's housekeeping: keep-alives, retention, key rotation, the clock, and resends after a reconnect.

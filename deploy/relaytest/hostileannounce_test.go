@@ -219,3 +219,17 @@ func TestServerLies(t *testing.T) {
 		})
 	}
 }
+
+// An error that nats.go does not know has it give its connection up for good. Whoever runs the broker can deny service while it
+// runs, not beyond: both ends come back by themselves.
+func TestErrorThatEndsAConnection(t *testing.T) {
+	s := newStage(t)
+	w := s.worker(http.HandlerFunc(namesItself), nil)
+	client := s.publisher(func(c *publisher.Config) { c.ConnectWait, c.DiscoverWait = relaytest.Patience, relaytest.Patience })
+	send(t, client, "POST", "/before").want(t, 200, "answer to /before")
+	w.door.Say("-ERR 'Maximum Payload Violation'")
+	s.app.Say("-ERR 'Maximum Payload Violation'")
+	s.log.WaitTimes(t, 2, "the NATS server ended the connection")
+	s.log.WaitTimes(t, 4, "connected to NATS")
+	send(t, client, "POST", "/after").want(t, 200, "answer to /after")
+}
