@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/obo-relay/obo-relay/relay"
 )
 
@@ -124,6 +126,7 @@ func (c RoutesConfig) validate() error {
 type Routes struct {
 	cfg   RoutesConfig
 	links *linkFetcher
+	large *semaphore.Weighted // results with large rows
 }
 
 var _ http.Handler = (*Routes)(nil)
@@ -134,7 +137,7 @@ func NewRoutes(cfg RoutesConfig) (*Routes, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Routes{cfg: cfg, links: newLinkFetcher(cfg)}, nil
+	return &Routes{cfg: cfg, links: newLinkFetcher(cfg), large: semaphore.NewWeighted(largeResults)}, nil
 }
 
 // Close closes idle connections. Requests under way go on. Closing twice is fine.

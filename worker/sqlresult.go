@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/go-json-experiment/json"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -16,6 +17,7 @@ type sqlResult struct {
 	*sqlStatement
 	state  *sqlState
 	links  *linkFetcher
+	large  *semaphore.Weighted
 	inline bool
 }
 
@@ -32,15 +34,16 @@ func (s *sqlResult) sendRows(ctx context.Context, out *rowSender, encoder rowEnc
 	if _, err := out.Write(encoder.head()); err != nil {
 		return writeError(ctx, err)
 	}
-	rows := int64(0)
+	rows, room := int64(0), newRowRoom(ctx, s.large)
+	defer room.release()
 	for n := range s.state.Manifest.Chunks {
-		left := int64(maxRow)
-		reader := &rowReader{encoder: encoder, out: out, left: &left}
+		room.next()
+		reader := &rowReader{encoder: encoder, out: out, room: room}
 		want, e := int64(0), (*relay.Error)(nil)
 		if s.inline {
 			want, e = s.readInline(ctx, n, reader)
 		} else {
-			want, e = s.readLink(ctx, n, func(body io.Reader) error { return json.UnmarshalRead(bounded{body, &left}, reader) })
+			want, e = s.readLink(ctx, n, func(body io.Reader) error { return json.UnmarshalRead(bounded{body, room}, reader) })
 		}
 		switch {
 		case reader.failed != nil:
@@ -84,21 +87,6 @@ func unreadable(err error, detail string) *relay.Error {
 	return relay.NewError(relay.CodeWorkspaceFailed, detail)
 }
 
-// bounded fails a row that is too long.
-type bounded struct {
-	io.Reader
-	left *int64
-}
-
-func (b bounded) Read(p []byte) (int, error) {
-	if *b.left <= 0 {
-		return 0, relay.Errorf(relay.CodeWorkspaceFailed, "a row is over %d MiB", maxRow>>20)
-	}
-	n, err := b.Reader.Read(p[:min(int64(len(p)), *b.left)])
-	*b.left -= int64(n)
-	return n, err
-}
-
 // readInline reads a chunk whose rows are in the API's answer, wherever in it they stand.
 func (s *sqlResult) readInline(ctx context.Context, n int, reader *rowReader) (want int64, e *relay.Error) {
 	chunk := struct {
@@ -106,7 +94,7 @@ func (s *sqlResult) readInline(ctx context.Context, n int, reader *rowReader) (w
 		Rows  int64      `json:"row_count"`
 		Data  *rowReader `json:"data_array"`
 	}{Data: reader}
-	e = s.read(ctx, s.chunkPath(n), func(body io.Reader) error { return json.UnmarshalRead(bounded{body, reader.left}, &chunk) })
+	e = s.read(ctx, s.chunkPath(n), func(body io.Reader) error { return json.UnmarshalRead(bounded{body, reader.room}, &chunk) })
 	if e == nil && chunk.Chunk != n {
 		e = s.notWhole(n)
 	}

@@ -85,7 +85,7 @@ func (s *Routes) sendRows(ctx context.Context, w http.ResponseWriter, statement 
 		return
 	}
 	out := newRowSender(w)
-	result := &sqlResult{sqlStatement: statement, state: state, links: s.links, inline: s.cfg.Inline}
+	result := &sqlResult{sqlStatement: statement, state: state, links: s.links, large: s.large, inline: s.cfg.Inline}
 	var e *relay.Error
 	if format == formatArrow {
 		e = result.sendArrow(ctx, out)

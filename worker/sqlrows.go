@@ -172,12 +172,9 @@ type rowReader struct {
 	out     *rowSender
 	row     []byte
 	rows    int64
-	left    *int64 // bytes that may be read before the next row ends
-	failed  error  // writing to the caller
+	room    *rowRoom
+	failed  error // writing to the caller
 }
-
-// maxRow limits the bytes of one row.
-const maxRow = 64 << 20
 
 var errRows = errors.New("the result is not an array of rows with the columns of its schema")
 
@@ -201,7 +198,7 @@ func (r *rowReader) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 }
 
 func (r *rowReader) readRow(d *jsontext.Decoder) error {
-	*r.left = maxRow
+	r.room.next()
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
