@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+	"golang.org/x/time/rate"
 
 	"github.com/obo-relay/obo-relay/relay/brokerapp"
 )
@@ -215,6 +216,7 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 		}
 		c.OnUp()
 	}
+	denials := rate.NewLimiter(1, 20) // lines about them
 	opts := []nats.Option{
 		nats.Name(c.Name),
 		nats.RetryOnFailedConnect(true),
@@ -241,7 +243,9 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 			switch {
 			case errors.Is(err, nats.ErrPermissionViolation):
 				c.OnDenied(err)
-				c.Log.Error("the NATS server denies this user a subject: compare its permissions with what obo init generates", "error", err)
+				if denials.Allow() {
+					c.Log.Error("the NATS server denies this user a subject: compare its permissions with what obo init generates", "error", err)
+				}
 			case errors.Is(err, nats.ErrSlowConsumer):
 				c.Log.Warn("NATS messages were dropped because this process was too slow; they are asked for again", "error", err)
 				c.OnSlow()

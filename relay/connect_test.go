@@ -356,3 +356,27 @@ func TestReconnectDelay(t *testing.T) {
 		t.Errorf("the first attempt waits %v", d)
 	}
 }
+
+// A server that denies thousands of subjects does not fill the log; each denial is told to whom it may concern.
+func TestDenialsAreLoggedSeldom(t *testing.T) {
+	const denials = 1000
+	var log strings.Builder
+	told := 0
+	c := ConnectConfig{Log: slog.New(slog.NewTextHandler(&log, nil)), OnDenied: func(error) { told++ }}.withDefaults()
+	options, err := c.options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var o nats.Options
+	for _, set := range options {
+		if err := set(&o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range denials {
+		o.AsyncErrorCB(nil, nil, nats.ErrPermissionViolation)
+	}
+	if n := strings.Count(log.String(), "denies this user a subject"); n < 1 || n > denials/10 || told != denials {
+		t.Errorf("%d lines, told %d times", n, told)
+	}
+}
