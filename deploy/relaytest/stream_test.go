@@ -453,11 +453,11 @@ func TestHandlerSwitchesProtocols(t *testing.T) {
 	n, _ := start(t)
 	n.Worker(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusSwitchingProtocols) }), nil)
 	client := n.Publisher(nil)
-	send(t, client, "POST", "/").wantCode(t, relay.CodeStreamBroken)
+	send(t, client, "POST", "/").wantCode(t, relay.CodeHandlerFailed)
 	server := sidecar(t, client)
 	r := newRequest(t, "POST", "/", nil)
 	r.URL.Host, r.Host = server.Listener.Addr().String(), ""
-	if got := do(sidecarClient(t).Transport, r); got.StatusCode != relay.CodeStreamBroken.Info().Status {
+	if got := do(sidecarClient(t).Transport, r); got.StatusCode != relay.CodeHandlerFailed.Info().Status {
 		t.Errorf("%s", got)
 	}
 }
