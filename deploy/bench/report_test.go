@@ -49,7 +49,7 @@ func (f *field) plot(results map[load][]*run) string {
 	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11" fill="#3e4c59">`+"\n", labelWidth+barWidth+150, height)
 	out.WriteString(`<rect width="100%" height="100%" fill="#ffffff"/>` + "\n")
 	for i, p := range f.paths {
-		fmt.Fprintf(&out, `<rect x="%d" y="10" width="12" height="12" fill="%s"/><text x="%d" y="20">%s</text>`+"\n", labelWidth+i*112, colors[i], labelWidth+16+i*112, p.name)
+		fmt.Fprintf(&out, `<rect x="%d" y="10" width="12" height="12" fill="%s"/><text x="%d" y="20">%s</text>`+"\n", 16+i*136, colors[i], 32+i*136, p.name)
 	}
 	fmt.Fprintf(&out, `<text x="%d" y="36" font-size="10">requests per second; the bar's length is the share of direct</text>`+"\n", labelWidth)
 	y := plotTop
