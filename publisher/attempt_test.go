@@ -119,18 +119,14 @@ func sidecarOf(t *testing.T, transport *Transport) http.Handler {
 	return h
 }
 
-// Whoever trusts the broker believes a 503 to the only message sent. A later one is about a later message: the worker may have
-// begun and then left, and the request must not go elsewhere.
-func TestLate503IsNotBelieved(t *testing.T) {
-	t.Parallel()
-	var w *standIn
-	var transport *Transport
-	w, transport = newStandIn(t, func(c *Config) { c.TrustBroker = true }, func(*relay.Stream) { w.over = true }) // it says nothing
-	nc, err := relay.ConnectOnce(relay.ConnectConfig{URL: w.url})
+// onTheWire hears all that goes to the service, on a connection of its own.
+func onTheWire(t *testing.T, url string) (*nats.Conn, *nats.Subscription) {
+	t.Helper()
+	nc, err := relay.ConnectOnce(relay.ConnectConfig{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close()
+	t.Cleanup(nc.Close)
 	wire, err := nc.SubscribeSync("obo.v1.*.middleware.>")
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +134,17 @@ func TestLate503IsNotBelieved(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
+	return nc, wire
+}
+
+// Whoever trusts the broker believes a 503 to the only message sent. A later one is about a later message: the worker may have
+// begun and then left, and the request must not go elsewhere.
+func TestLate503IsNotBelieved(t *testing.T) {
+	t.Parallel()
+	var w *standIn
+	var transport *Transport
+	w, transport = newStandIn(t, func(c *Config) { c.TrustBroker = true }, func(*relay.Stream) { w.over = true }) // it says nothing
+	nc, wire := onTheWire(t, w.url)
 	r, ended := relayed(t, "POST"), make(chan error, 1)
 	go func() {
 		resp, err := transport.RoundTrip(r)
@@ -147,6 +154,7 @@ func TestLate503IsNotBelieved(t *testing.T) {
 		ended <- err
 	}()
 	var last *nats.Msg
+	var err error
 	for range 2 { // the request, and what keeps it alive
 		if last, err = wire.NextMsg(20 * time.Second); err != nil {
 			t.Fatal(err)
@@ -165,18 +173,7 @@ func TestLate503IsNotBelieved(t *testing.T) {
 func TestCancelDoesNotOvertakeItsRequest(t *testing.T) {
 	var leave context.CancelFunc
 	w, transport := newStandIn(t, func(c *Config) { c.OnAttempt = func(context.Context, Attempt) { leave() } }, func(*relay.Stream) {})
-	nc, err := relay.ConnectOnce(relay.ConnectConfig{URL: w.url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	wire, err := nc.SubscribeSync("obo.v1.*.middleware.>")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	_, wire := onTheWire(t, w.url)
 	const requests = 300
 	for range requests {
 		r := relayed(t, "POST")

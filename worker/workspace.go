@@ -101,11 +101,19 @@ func parseHost(s string) (*url.URL, error) {
 
 // checkEnvironment refuses the one variable of the SDK's that would have every token printed.
 func checkEnvironment(getenv func(string) string) error {
-	switch strings.ToLower(strings.TrimSpace(getenv("DATABRICKS_DEBUG_HEADERS"))) {
-	case "", "0", "f", "false", "n", "no", "off":
+	if !DebugsHeaders(getenv("DATABRICKS_DEBUG_HEADERS")) {
 		return nil
 	}
 	return errors.New("DATABRICKS_DEBUG_HEADERS is set: it prints people's tokens to the log; unset it")
+}
+
+// DebugsHeaders reports whether a worker refuses to start with that value of DATABRICKS_DEBUG_HEADERS.
+func DebugsHeaders(value string) bool {
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "", "0", "f", "false", "n", "no", "off":
+		return false
+	}
+	return true
 }
 
 // Workspace makes calls to one Databricks workspace as the person whose token it is given, and never as anyone else: no

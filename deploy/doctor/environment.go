@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/worker"
 )
 
 // public are the variables whose values may be shown. Of any other only its presence is.
@@ -31,12 +32,14 @@ func shown(name, value string) bool {
 func (d *doctor) environment() {
 	facts := map[string]string{}
 	var names []string
+	printed := false // people's tokens
 	for _, variable := range d.cfg.Environ {
 		name, value, _ := strings.Cut(variable, "=")
 		if !strings.HasPrefix(name, "DATABRICKS_") && !strings.HasPrefix(name, "OBO_") || value == "" {
 			continue
 		}
 		facts[name] = "set"
+		printed = printed || name == "DATABRICKS_DEBUG_HEADERS" && worker.DebugsHeaders(value)
 		if shown(name, value) {
 			facts[name] = value
 		}
@@ -55,7 +58,7 @@ func (d *doctor) environment() {
 	if len(facts) == 0 {
 		check.Facts = nil
 	}
-	if printsTokens(d.cfg.Environ) {
+	if printed {
 		check.Verdict, check.Remedy = Failed, "Unset DATABRICKS_DEBUG_HEADERS: it prints people's tokens to the log, and obo-worker does not start with it"
 	}
 	d.add(check)
@@ -88,15 +91,4 @@ func (d *doctor) settings() bool {
 	}
 	d.ok("settings", fmt.Sprintf("%s %s, key %s; trusts %s", d.cfg.Role, d.cfg.Name, d.cfg.Side.Identity.Kid(), strings.Join(trusted, ", ")))
 	return true
-}
-
-// printsTokens reports whether the variable is set with which the worker does not start.
-func printsTokens(environ []string) bool {
-	for _, variable := range environ {
-		if value, ok := strings.CutPrefix(variable, "DATABRICKS_DEBUG_HEADERS="); ok {
-			off := []string{"", "0", "f", "false", "n", "no", "off"}
-			return !slices.Contains(off, strings.ToLower(strings.TrimSpace(value)))
-		}
-	}
-	return false
 }

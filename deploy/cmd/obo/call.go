@@ -93,7 +93,7 @@ func (c *callCommand) target() error {
 func (c *callCommand) header() (http.Header, error) {
 	header := http.Header{}
 	var faults []error
-	for _, h := range c.Header {
+	for i, h := range c.Header {
 		name, value, ok := strings.Cut(h, ":")
 		switch strings.ToLower(strings.TrimSpace(name)) {
 		case "authorization", "x-forwarded-access-token":
@@ -103,8 +103,7 @@ func (c *callCommand) header() (http.Header, error) {
 			ok = false
 		}
 		if !ok {
-			first, _, _ := strings.Cut(h, " ") // what comes after it may be a token
-			faults = append(faults, fmt.Errorf("header %.32q…: want 'NAME: VALUE'", first))
+			faults = append(faults, fmt.Errorf("--header number %d: want 'NAME: VALUE'", i+1)) // it may be a token, so it is not shown
 			continue
 		}
 		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
