@@ -66,7 +66,7 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 		},
 		Transport: transport,
 		ModifyResponse: func(resp *http.Response) error {
-			if path, ok := strings.CutPrefix(resp.Header.Get("Location"), self); ok && strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
+			if path, ok := pathAt(self, resp.Header.Get("Location")); ok {
 				resp.Header.Set("Location", path)
 			}
 			return nil
@@ -77,6 +77,19 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 		FlushInterval: flushInterval,
 		BufferPool:    &copyBuffers{sync.Pool{New: func() any { return new([copyBuffer]byte) }}},
 	}, nil
+}
+
+// pathAt is what a reference to origin is without it. One that would lead to another host then has none: clients take // for
+// the begin of a host, browsers also /\, and pass over tabs.
+func pathAt(origin, reference string) (string, bool) {
+	if len(reference) < len(origin) || !strings.EqualFold(reference[:len(origin)], origin) {
+		return "", false
+	}
+	path := reference[len(origin):]
+	if path == "" || path[0] == '?' || path[0] == '#' {
+		path = "/" + path
+	}
+	return path, path[0] == '/' && !strings.HasPrefix(path, "//") && !strings.HasPrefix(path, `/\`) && !strings.Contains(path, "\t")
 }
 
 // copyBuffers is ReverseProxy's pool: without one it makes a buffer for each reply.

@@ -265,13 +265,21 @@ func TestUpstreamRedirectsToItself(t *testing.T) {
 	client := n.Publisher(nil)
 	want := map[string]string{
 		"/slash":  "/slash/?x=1#y",
+		"/upper":  "/upper/",
+		"/root":   "/",
+		"/query":  "/?x=1",
 		"/double": app.URL + "//example.com/", // a path of it alone would lead to example.com
-		"/longer": app.URL + "0/",             // another port
-		"/root":   app.URL,
+		"/back":   app.URL + `/\example.com/`, // for browsers the same
+		"/tab":    app.URL + "/\t/example.com/",
+		"/user":   app.URL + "@example.com/",
+		"/longer": app.URL + "0/", // another port
 		"/path":   "/elsewhere",
 	}
 	maps.Copy(location, want)
 	location["/slash"] = app.URL + want["/slash"]
+	location["/upper"] = strings.ToUpper(app.URL) + want["/upper"]
+	location["/root"] = app.URL
+	location["/query"] = app.URL + "?x=1"
 	for path, to := range want {
 		if got := send(t, client, "GET", path); got.err != nil || got.Header.Get("Location") != to {
 			t.Errorf("%s leads to %q, want %q; %s", path, got.Header.Get("Location"), to, got)
