@@ -17,18 +17,21 @@ type identityFlags struct {
 // identityHeaders is the platform's table with the changes of the flags.
 func (f identityFlags) identityHeaders() worker.IdentityHeaders {
 	table := worker.DefaultIdentityHeaders().WithWorkspace(os.Getenv("DATABRICKS_WORKSPACE_ID"))
-	given := map[string]bool{}
+	given := map[string]string{} // by header: how it was spelled first
 	for _, name := range slices.Sorted(maps.Keys(f.IdentityHeader)) {
 		source, header := f.IdentityHeader[name], http.CanonicalHeaderKey(name)
+		first, again := given[header]
 		switch {
-		case given[header]:
-			table[name] = source // as it stands, so that the worker refuses two for one header
+		case again: // both as they stand, so that the worker refuses two for one header
+			delete(table, header)
+			table[first], table[name] = f.IdentityHeader[first], source
+			continue
 		case source == "none":
 			delete(table, header)
 		default:
 			table[header] = source
 		}
-		given[header] = true
+		given[header] = name
 	}
 	return table
 }

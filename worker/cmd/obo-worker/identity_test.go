@@ -20,6 +20,9 @@ func TestIdentityHeaderFlag(t *testing.T) {
 		// By chance the one or the other would count: both stay, and the worker refuses them.
 		"in two spellings": {[]string{"--identity-header", "x-person=id", "--identity-header", "X-Person=email", "--identity-header", "x-forwarded-user=none", "--identity-header", "X-Forwarded-User=email"},
 			worker.IdentityHeaders{"X-Forwarded-Email": "email", "X-Forwarded-User": "email", "x-forwarded-user": "none", "X-Person": "email", "x-person": "id", "X-Forwarded-Preferred-Username": "user_name"}},
+		// Also where the canonical spelling is not the first in order, or is the one that is left out.
+		"in capitals": {[]string{"--identity-header", "X-PERSON=id", "--identity-header", "X-Person=email", "--identity-header", "X-Forwarded-User=none", "--identity-header", "x-forwarded-user=email"},
+			worker.IdentityHeaders{"X-Forwarded-Email": "email", "X-Forwarded-User": "none", "x-forwarded-user": "email", "X-Person": "email", "X-PERSON": "id", "X-Forwarded-Preferred-Username": "user_name"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
