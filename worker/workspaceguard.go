@@ -45,7 +45,9 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 	r.Header.Set("User-Agent", g.userAgent) // the SDK's tells what it finds in the environment
 	if !relay.SafeMethod(r.Method) {
 		sendOnce(r)
-		r = noteConnection(r)
+		if r.Body == nil || r.Body == http.NoBody { // a DELETE
+			r = noteAnyConnection(r)
+		}
 	}
 	deadline := time.Now().Add(retryTimeout)
 	for attempt := 0; ; attempt++ {

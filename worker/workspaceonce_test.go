@@ -19,9 +19,11 @@ import (
 
 // resetting is an HTTP/2 server that takes each request whole and then resets its stream.
 type resetting struct {
-	address string
-	code    http2.ErrCode
-	taken   atomic.Int64
+	address  string
+	code     http2.ErrCode
+	leaves   atomic.Bool // for good, with the first reset
+	listener net.Listener
+	taken    atomic.Int64
 }
 
 func newResetting(t *testing.T, code http2.ErrCode) (*resetting, http.RoundTripper) {
@@ -33,7 +35,7 @@ func newResetting(t *testing.T, code http2.ErrCode) (*resetting, http.RoundTripp
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certificate.TLS.Certificates, NextProtos: []string{"h2"}})
 	must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
-	s := &resetting{address: "https://" + l.Addr().String(), code: code}
+	s := &resetting{address: "https://" + l.Addr().String(), code: code, listener: l}
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -68,6 +70,10 @@ func (s *resetting) serve(conn net.Conn) {
 		h := frame.Header()
 		if (h.Type == http2.FrameHeaders || h.Type == http2.FrameData) && h.Flags.Has(http2.FlagDataEndStream) {
 			s.taken.Add(1)
+			if s.leaves.Load() {
+				_ = s.listener.Close()
+				_ = f.WriteGoAway(h.StreamID, http2.ErrCodeNo, nil)
+			}
 			_ = f.WriteRSTStream(h.StreamID, s.code)
 		}
 	}
@@ -92,5 +98,27 @@ func TestOverHTTP2WhatChangesSomethingIsSentOnce(t *testing.T) {
 				t.Errorf("%v, %s: sent %d times, acted %v, %v", code, name, s.taken.Load(), acted, e)
 			}
 		}
+	}
+}
+
+// Only a DELETE without a body may be sent again: what the last try came to proves nothing of those before.
+func TestOverHTTP2DeleteSentTwiceMayHaveActed(t *testing.T) {
+	s, transport := newResetting(t, http2.ErrCodeProtocol)
+	s.leaves.Store(true)
+	w, err := NewWorkspace(WorkspaceConfig{Host: s.address, Transport: transport})
+	must(t, err)
+	call := func() (*relay.Error, bool) {
+		resp, err := w.do(t.Context(), aliceToken(t), "DELETE", "/api/2.0/x", nil, nil, 0)
+		if err == nil {
+			discard(resp)
+			t.Fatal("answered")
+		}
+		return callError(t.Context(), aliceToken(t), err)
+	}
+	if e, acted := call(); !acted || s.taken.Load() != 1 {
+		t.Errorf("taken %d times, acted %v, %v", s.taken.Load(), acted, e)
+	}
+	if e, acted := call(); acted || e.Code != relay.CodeWorkspaceDown {
+		t.Errorf("without a workspace: acted %v, %v", acted, e)
 	}
 }
