@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/obo-relay/obo-relay/relay"
 )
 
@@ -117,7 +115,8 @@ func (c RoutesConfig) validate() error {
 // line {"obo_error": problem}. A statement may run longer than callers wait by default: ask for more time with Obo-Timeout.
 //
 // A statement is submitted once, whatever happens. When the caller leaves or the time is over before the statement has
-// ended it is canceled. Rows stream through with flat memory.
+// ended it is canceled. Rows stream through with flat memory. Of results with a row over 1 MiB four are read at a time, of one
+// app's three and of one person's two; others wait.
 //
 // # The REST API
 //
@@ -126,7 +125,7 @@ func (c RoutesConfig) validate() error {
 type Routes struct {
 	cfg   RoutesConfig
 	links *linkFetcher
-	large *semaphore.Weighted // results with large rows
+	large *slots // results with large rows
 }
 
 var _ http.Handler = (*Routes)(nil)
@@ -137,7 +136,7 @@ func NewRoutes(cfg RoutesConfig) (*Routes, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Routes{cfg: cfg, links: newLinkFetcher(cfg), large: semaphore.NewWeighted(largeResults)}, nil
+	return &Routes{cfg: cfg, links: newLinkFetcher(cfg), large: newLargeSlots()}, nil
 }
 
 // Close closes idle connections. Requests under way go on. Closing twice is fine.

@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"github.com/go-json-experiment/json"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -17,7 +16,8 @@ type sqlResult struct {
 	*sqlStatement
 	state  *sqlState
 	links  *linkFetcher
-	large  *semaphore.Weighted
+	large  *slots
+	whose  person
 	inline bool
 }
 
@@ -34,7 +34,7 @@ func (s *sqlResult) sendRows(ctx context.Context, out *rowSender, encoder rowEnc
 	if _, err := out.Write(encoder.head()); err != nil {
 		return writeError(ctx, err)
 	}
-	rows, room := int64(0), newRowRoom(ctx, s.large)
+	rows, room := int64(0), newRowRoom(ctx, s.large, s.whose)
 	defer room.release()
 	for n := range s.state.Manifest.Chunks {
 		room.next()

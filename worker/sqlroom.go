@@ -3,14 +3,14 @@ package worker
 import (
 	"context"
 	"io"
-
-	"golang.org/x/sync/semaphore"
+	"math"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
 
 // A row is held in memory until it is whole, and some hold whole documents. The rows of most results are small and wait for
 // nothing; of results with a large one only a few are read at a time, or one person's statements could take all memory.
+// They are shared as a worker's slots are: who does not read a result on keeps its place.
 const (
 	maxRow       = 64 << 20 // bytes
 	largeRow     = 1 << 20
@@ -20,13 +20,22 @@ const (
 // rowRoom is how much of a row of one result may still be read.
 type rowRoom struct {
 	ctx   context.Context
-	large *semaphore.Weighted // shared by all results; largeResults
+	large *slots // shared by all results
+	whose person
 	held  bool
 	left  int64
 }
 
-func newRowRoom(ctx context.Context, large *semaphore.Weighted) *rowRoom {
-	return &rowRoom{ctx: ctx, large: large, left: maxRow}
+// newLargeSlots makes places for results with a large row. Requests under way bound the queue.
+func newLargeSlots() *slots {
+	s := newSlots(largeResults)
+	s.queueSize = math.MaxInt
+	s.setApps(2) // one app leaves room for another, whether there is one or not
+	return s
+}
+
+func newRowRoom(ctx context.Context, large *slots, whose person) *rowRoom {
+	return &rowRoom{ctx: ctx, large: large, whose: whose, left: maxRow}
 }
 
 // next begins another row.
@@ -41,7 +50,7 @@ func (r *rowRoom) take() error {
 	case r.held || maxRow-r.left < largeRow:
 		return nil
 	}
-	if err := r.large.Acquire(r.ctx, 1); err != nil {
+	if err := r.large.acquire(r.ctx, r.whose); err != nil {
 		return err
 	}
 	r.held = true
@@ -50,7 +59,7 @@ func (r *rowRoom) take() error {
 
 func (r *rowRoom) release() {
 	if r.held {
-		r.large.Release(1)
+		r.large.release(r.whose)
 	}
 }
 

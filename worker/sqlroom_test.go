@@ -6,26 +6,30 @@ import (
 	"io"
 	"strings"
 	"testing"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Of results with a large row only so many are read at a time; small rows pass them by, and who has waited reads on.
 func TestLargeRowsWait(t *testing.T) {
-	large := semaphore.NewWeighted(1)
-	read := func(ctx context.Context, n int64) (*rowRoom, error) {
-		room := newRowRoom(ctx, large)
+	large, alice := newLargeSlots(), person{"ui", 1}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	read := func(ctx context.Context, whose person, n int64) (*rowRoom, error) {
+		room := newRowRoom(ctx, large, whose)
 		_, err := io.Copy(io.Discard, bounded{io.LimitReader(endless{}, n), room})
 		return room, err
 	}
-	first, err := read(t.Context(), largeRow+1)
-	must(t, err)
-	ended, end := context.WithCancel(t.Context())
-	end()
-	if _, err := read(ended, 2*largeRow); !errors.Is(err, context.Canceled) {
-		t.Errorf("a second large row: %v", err)
+	var rooms []*rowRoom
+	for i, c := range []struct {
+		whose person
+		waits bool
+	}{{alice, false}, {alice, false}, {alice, true}, {person{"ui", 2}, false}, {person{"ui", 3}, true}, {person{"other", 4}, false}, {person{"other", 5}, true}} {
+		room, err := read(ended, c.whose, largeRow+1) // where it has to wait it ends
+		if errors.Is(err, context.Canceled) != c.waits || err != nil && !c.waits {
+			t.Errorf("%d: %v", i, err)
+		}
+		rooms = append(rooms, room)
 	}
-	small := newRowRoom(ended, large)
+	small := newRowRoom(ended, large, alice)
 	for range 4 {
 		small.next()
 		_, err := io.Copy(io.Discard, bounded{io.LimitReader(endless{}, largeRow-64<<10), small})
@@ -33,18 +37,20 @@ func TestLargeRowsWait(t *testing.T) {
 	}
 	waited := make(chan error)
 	go func() {
-		room, err := read(t.Context(), 2*largeRow)
+		room, err := read(t.Context(), alice, 2*largeRow)
 		room.release()
 		waited <- err
 	}()
-	first.release()
+	for _, room := range rooms {
+		room.release()
+	}
 	must(t, <-waited)
-	room, err := read(t.Context(), maxRow+1)
+	room, err := read(t.Context(), alice, maxRow+1)
 	if err == nil || !strings.Contains(err.Error(), "a row is over 64 MiB") {
 		t.Errorf("too large: %v", err)
 	}
 	room.release()
-	if !large.TryAcquire(1) {
+	if large.taken != 0 || large.queued != 0 {
 		t.Error("room was not given back")
 	}
 }

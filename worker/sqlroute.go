@@ -85,7 +85,10 @@ func (s *Routes) sendRows(ctx context.Context, w http.ResponseWriter, statement 
 		return
 	}
 	out := newRowSender(w)
-	result := &sqlResult{sqlStatement: statement, state: state, links: s.links, large: s.large, inline: s.cfg.Inline}
+	call, _ := CallFrom(ctx)
+	result := &sqlResult{
+		sqlStatement: statement, state: state, links: s.links, large: s.large, whose: personOf(call.App, statement.token), inline: s.cfg.Inline,
+	}
 	var e *relay.Error
 	if format == formatArrow {
 		e = result.sendArrow(ctx, out)

@@ -20,7 +20,7 @@ func TestRowsKeepWhatIsNoText(t *testing.T) {
 		out := newRowSender(w)
 		encoder := newRowEncoder(format, []sqlColumn{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}})
 		_, _ = out.Write(encoder.head())
-		must(t, json.UnmarshalRead(bytes.NewReader([]byte(`[[1,true,null,"x"]]`)), &rowReader{encoder: encoder, out: out, room: newRowRoom(t.Context(), nil)}))
+		must(t, json.UnmarshalRead(bytes.NewReader([]byte(`[[1,true,null,"x"]]`)), &rowReader{encoder: encoder, out: out, room: newRowRoom(t.Context(), nil, person{})}))
 		must(t, out.Flush())
 		if got := w.Body.String(); got != want {
 			t.Errorf("%s: %q", format.mediaType, got)
