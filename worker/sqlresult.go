@@ -16,8 +16,7 @@ type sqlResult struct {
 	*sqlStatement
 	state  *sqlState
 	links  *linkFetcher
-	large  *slots
-	whose  person
+	room   *rowRoom
 	inline bool
 }
 
@@ -34,8 +33,7 @@ func (s *sqlResult) sendRows(ctx context.Context, out *rowSender, encoder rowEnc
 	if _, err := out.Write(encoder.head()); err != nil {
 		return writeError(ctx, err)
 	}
-	rows, room := int64(0), newRowRoom(ctx, s.large, s.whose)
-	defer room.release()
+	rows, room := int64(0), s.room
 	for n := range s.state.Manifest.Chunks {
 		room.next()
 		reader := &rowReader{encoder: encoder, out: out, room: room}

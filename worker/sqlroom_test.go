@@ -4,8 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/obo-relay/obo-relay/relay"
 )
 
 // Of results with a large row only so many are read at a time; small rows pass them by, and who has waited reads on.
@@ -52,6 +58,48 @@ func TestLargeRowsWait(t *testing.T) {
 	room.release()
 	if large.taken != 0 || large.queued != 0 {
 		t.Error("room was not given back")
+	}
+}
+
+// Inline the rows come with a statement's state too, where they are passed over, and a value is held all the same.
+func TestLargeRowsOfAStateWait(t *testing.T) {
+	value := strings.Repeat("x", largeRow-64<<10)
+	rows := map[string]string{"small": `["` + value + `"],["` + value + `"]`, "large": `["` + value + value + `"]`}
+	for name, data := range rows {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"status":{"state":"SUCCEEDED"},"result":{"data_array":[`+data+`]}}`)
+		}))
+		t.Cleanup(server.Close)
+		workspace, err := NewWorkspace(WorkspaceConfig{Host: server.URL})
+		must(t, err)
+		t.Cleanup(workspace.Close)
+		large, alice := newLargeSlots(), person{"ui", 1}
+		must(t, large.acquire(t.Context(), alice))
+		must(t, large.acquire(t.Context(), alice))
+		room := newRowRoom(t.Context(), large, alice)
+		statement := &sqlStatement{workspace: workspace, token: aliceToken(t), log: slog.New(slog.DiscardHandler), id: "1"}
+		done := make(chan *relay.Error, 1)
+		go func() {
+			_, e := statement.await(t.Context(), room)
+			done <- e
+		}()
+		waits := false
+		for over := false; !over && !waits; runtime.Gosched() {
+			waits = large.waiting() > 0
+			over = len(done) > 0
+		}
+		if waits != (name == "large") {
+			t.Errorf("%s: waits %v", name, waits)
+		}
+		large.release(alice)
+		if e := <-done; e != nil {
+			t.Errorf("%s: %v", name, e)
+		}
+		room.release()
+		large.release(alice)
+		if large.taken != 0 {
+			t.Errorf("%s: room was not given back", name)
+		}
 	}
 }
 

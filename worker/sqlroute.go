@@ -36,7 +36,10 @@ func (s *Routes) sql(w http.ResponseWriter, r *http.Request, token relay.Token) 
 		return
 	}
 	defer statement.cancel(r.Context()) // unless it has ended
-	state, e := statement.await(r.Context())
+	call, _ := CallFrom(r.Context())
+	room := newRowRoom(r.Context(), s.large, personOf(call.App, token))
+	defer room.release()
+	state, e := statement.await(r.Context(), room)
 	switch {
 	case e != nil && !statement.ended: // what was refused is to ask for its state: it may run on, and succeed
 		end(w, e, true)
@@ -45,7 +48,7 @@ func (s *Routes) sql(w http.ResponseWriter, r *http.Request, token relay.Token) 
 		answerSQLError(w, e, true)
 		return
 	}
-	s.sendRows(r.Context(), w, statement, state, format)
+	s.sendRows(r.Context(), w, statement, state, room, format)
 }
 
 func (s *Routes) submission(q SQLRequest, format *sqlFormat) sqlSubmission {
@@ -71,7 +74,7 @@ func answerSQLError(w http.ResponseWriter, e *relay.Error, acted bool) {
 }
 
 // sendRows streams a result chunk by chunk.
-func (s *Routes) sendRows(ctx context.Context, w http.ResponseWriter, statement *sqlStatement, state *sqlState, format *sqlFormat) {
+func (s *Routes) sendRows(ctx context.Context, w http.ResponseWriter, statement *sqlStatement, state *sqlState, room *rowRoom, format *sqlFormat) {
 	h := w.Header()
 	h.Set("Content-Type", format.mediaType)
 	h.Set("Sql-Statement-Id", statement.id)
@@ -85,10 +88,7 @@ func (s *Routes) sendRows(ctx context.Context, w http.ResponseWriter, statement 
 		return
 	}
 	out := newRowSender(w)
-	call, _ := CallFrom(ctx)
-	result := &sqlResult{
-		sqlStatement: statement, state: state, links: s.links, large: s.large, whose: personOf(call.App, statement.token), inline: s.cfg.Inline,
-	}
+	result := &sqlResult{sqlStatement: statement, state: state, links: s.links, room: room, inline: s.cfg.Inline}
 	var e *relay.Error
 	if format == formatArrow {
 		e = result.sendArrow(ctx, out)

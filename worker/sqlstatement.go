@@ -64,8 +64,8 @@ type sqlState struct {
 		Truncated bool  `json:"truncated"`
 	} `json:"manifest"`
 	Result struct {
-		Links []sqlLink `json:"external_links"`
-		Rows  passed    `json:"data_array"`
+		Links []sqlLink  `json:"external_links"`
+		Rows  passedRows `json:"data_array"`
 	} `json:"result"`
 }
 
@@ -75,11 +75,26 @@ type sqlColumn struct {
 	TypeName string `json:"type_name"`
 }
 
-// passed is a JSON value of any size that is not kept.
-type passed struct{}
+// passedRows are rows of any number that are not kept.
+type passedRows struct{ room *rowRoom }
 
-// UnmarshalJSONFrom passes the value over.
-func (*passed) UnmarshalJSONFrom(d *jsontext.Decoder) error { return d.SkipValue() }
+// UnmarshalJSONFrom passes the rows over.
+func (p *passedRows) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != '[' {
+		return d.SkipValue()
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != ']' {
+		p.room.next()
+		if err := d.SkipValue(); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
 
 var statementID = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
 
@@ -121,10 +136,14 @@ const (
 )
 
 // await asks for the statement's state until it has succeeded.
-func (s *sqlStatement) await(ctx context.Context) (*sqlState, *relay.Error) {
+func (s *sqlStatement) await(ctx context.Context, room *rowRoom) (*sqlState, *relay.Error) {
 	for delay := firstPoll; ; delay = min(delay*3/2, lastPoll) {
 		var state sqlState
-		if e := s.read(ctx, statementsAPI+"/"+s.id, func(r io.Reader) error { return json.UnmarshalRead(io.LimitReader(r, 2*maxJSON), &state) }); e != nil {
+		state.Result.Rows.room = room
+		room.next()
+		if e := s.read(ctx, statementsAPI+"/"+s.id, func(r io.Reader) error {
+			return json.UnmarshalRead(bounded{io.LimitReader(r, 2*maxJSON), room}, &state)
+		}); e != nil {
 			return nil, e
 		}
 		switch state.Status.State {
