@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// temporary is the pattern of the names of files and directories that are not in place yet.
-const temporary = ".new-*"
+// temporary is how the names of files and directories begin that are not in place yet. Nobody else has such names.
+const temporary = ".obo-new-"
 
 // files writes whole files or nothing. fill is os.File.Write, or in tests a disk that is full.
 type files struct {
@@ -43,7 +43,7 @@ func (f files) write(path string, data []byte, mode os.FileMode, place func(temp
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("setup: %s: %w", path, err)
 	}
-	t, err := os.CreateTemp(filepath.Dir(path), temporary) // with mode 0600
+	t, err := os.CreateTemp(filepath.Dir(path), temporary+"*") // with mode 0600
 	if err != nil {
 		return fmt.Errorf("setup: %s: %w", path, err)
 	}

@@ -6,25 +6,51 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
+// held is a directory to which no other command writes.
+type held struct {
+	file  *os.File // nil where there is no directory
+	alone bool     // false on a file system without locks
+}
+
 // lock waits until no other command writes to a directory, and keeps the next one waiting until unlock. A process that dies
-// unlocks too, and what it has left half written, keys perhaps, goes now. A directory that is not there needs no lock, and a
-// file system without locks has none.
-func lock(dir string) (unlock func(), err error) {
+// unlocks too. A directory that is not there needs no lock, and a file system without locks has none.
+func lock(dir string) (held, error) {
 	f, err := openLock(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return func() {}, nil
+		return held{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("setup: %w", err)
+		return held{}, fmt.Errorf("setup: %w", err)
 	}
-	_ = waitLock(f)
-	for _, pattern := range []string{temporary, "*/" + temporary, "*/*/" + temporary} {
-		left, _ := fs.Glob(os.DirFS(dir), pattern) // a directory that cannot be read is told by who writes to it
-		for _, path := range left {
-			_ = os.RemoveAll(filepath.Join(dir, filepath.FromSlash(path)))
+	return held{f, waitLock(f) == nil}, nil
+}
+
+func (h held) unlock() { _ = h.file.Close() }
+
+// sweep takes away what a command that died has left half written, keys perhaps. It looks where a plan writes and nowhere
+// else, since a directory may hold more than a relay, and only if nobody may be writing there.
+func (h held) sweep(p *plan) {
+	if !h.alone {
+		return
+	}
+	for _, dir := range p.dirs() {
+		entries, _ := os.ReadDir(dir) // one that cannot be read is told by who writes to it
+		for _, entry := range entries {
+			if strings.HasPrefix(entry.Name(), temporary) {
+				_ = os.RemoveAll(filepath.Join(dir, entry.Name()))
+			}
 		}
 	}
-	return func() { _ = f.Close() }, nil
+}
+
+// dirs are all that a plan writes to.
+func (p *plan) dirs() []string {
+	dirs := []string{p.cfg.Dir, p.cfg.path("inspector"), p.cfg.path("system"), p.cfg.path("auditor"), p.cfg.path("nats", "context")}
+	for _, s := range p.sides {
+		dirs = append(dirs, p.cfg.path(s.Name))
+	}
+	return dirs
 }

@@ -93,15 +93,16 @@ func Rotate(dir string, role relay.Role, name string, kind Kind, step Step) (Rot
 func rotate(dir string, role relay.Role, name string, kind Kind, step Step, f files) (Rotation, error) {
 	var r Rotation
 	f.changed = func(path string) { r.Changed = append(r.Changed, path) }
-	unlock, err := lock(dir)
+	held, err := lock(dir)
 	if err != nil {
 		return r, err
 	}
-	defer unlock()
+	defer held.unlock()
 	p, err := open(dir)
 	if err != nil {
 		return r, err
 	}
+	held.sweep(p)
 	s, err := p.find(role, name)
 	if err != nil {
 		return r, err

@@ -233,11 +233,11 @@ func TestLeftoversAreTakenAway(t *testing.T) {
 	dir := rotationDir(t)
 	want := tree(t, dir)
 	leave := func() {
-		for _, folder := range []string{".", "ui", "nats/context", ".new-1/nats/context"} {
+		for _, folder := range []string{".", "ui", "middleware", "inspector", "system", "nats/context", temporary + "1/nats/context"} {
 			if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(dir, folder, ".new-2"), []byte("a key"), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, folder, temporary+"2"), []byte("a key"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -250,6 +250,46 @@ func TestLeftoversAreTakenAway(t *testing.T) {
 		next()
 		if got := tree(t, dir); !maps.Equal(got, want) {
 			t.Errorf("%v", slices.Sorted(maps.Keys(got)))
+		}
+	}
+}
+
+// Nothing else goes: neither what others keep beside a relay, nor anything of a directory that was named by mistake.
+func TestOthersFilesStay(t *testing.T) {
+	t.Parallel()
+	relays, elsewhere := rotationDir(t), t.TempDir()
+	mistaken := t.TempDir()
+	theirs := func(dir string) {
+		if err := os.Symlink(elsewhere, filepath.Join(dir, "link")); err != nil {
+			t.Fatal(err)
+		}
+		for _, folder := range []string{".", "mine/deep", "link"} {
+			for _, name := range []string{".new-1", ".new-letter", temporary + "1"} {
+				if folder == "." && name == temporary+"1" {
+					continue // there it would be ours
+				}
+				if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, folder, name), []byte("mine"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for _, dir := range []string{relays, mistaken} {
+		theirs(dir)
+		want, there := tree(t, dir), tree(t, elsewhere)
+		if dir == relays {
+			mustInit(t, Config{Dir: dir})
+		} else if _, err := Init(Config{Dir: dir, Apps: []App{{Name: "ui"}}}); err == nil { // without a service
+			t.Error("a relay without a service")
+		}
+		if _, err := Rotate(dir, "", "ui", Identity, Retire); err == nil {
+			t.Error("there was nothing to retire")
+		}
+		if got := tree(t, dir); !maps.Equal(got, want) || !maps.Equal(tree(t, elsewhere), there) {
+			t.Errorf("%v, %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(tree(t, elsewhere))), slices.Sorted(maps.Keys(want)))
 		}
 	}
 }

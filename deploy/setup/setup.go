@@ -45,15 +45,16 @@ func initialize(cfg Config, f files) (Result, error) {
 	if err := os.MkdirAll(checked.cfg.Dir, 0o700); err != nil {
 		return Result{}, fmt.Errorf("setup: %w", err)
 	}
-	unlock, err := lock(checked.cfg.Dir)
+	dir, err := lock(checked.cfg.Dir)
 	if err != nil {
 		return Result{}, err
 	}
-	defer unlock()
+	defer dir.unlock()
 	p, err := cfg.prepare() // again: another command may have been at work
 	if err != nil {
 		return Result{}, err
 	}
+	dir.sweep(p)
 	if err := p.write(f); err != nil {
 		return Result{}, err
 	}
@@ -229,7 +230,7 @@ func (p *plan) cli() natsconf.CLI {
 
 // saveContexts has natsconf write the contexts beside, and puts them in place one by one.
 func (p *plan) saveContexts(f files) error {
-	beside, err := os.MkdirTemp(p.cfg.Dir, temporary)
+	beside, err := os.MkdirTemp(p.cfg.Dir, temporary+"*")
 	if err != nil {
 		return fmt.Errorf("setup: %s: %w", p.cfg.path("nats"), cause(err))
 	}
