@@ -44,7 +44,7 @@ func Run(ctx context.Context, cfg Config) (status int, err error) {
 	running := make(chan struct{})
 	close(running)
 	words := s.words()
-	app := child.Config{Words: words, Env: child.Environ(cfg.Environ, words, s.variables()), KillRest: true, Log: cfg.Log}
+	app := child.Config{Words: words, Env: child.Environ(cfg.Environ, words, s.variables()), KillRest: true, KeepHangup: true, Log: cfg.Log} // a closed terminal ends ctx
 	return child.RunClient(ctx, app, running, s.wait)
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){command: main, "uiapp": uiApp, "databricks": fakeDatabricks, "obo-app": app})
+	testscript.Main(m, map[string]func(){command: main, "uiapp": uiApp, "databricks": fakeDatabricks, "obo-app": app, "ends": ends})
 }
 
 // certificates are an authority's, of a server at 127.0.0.1 and of a client.

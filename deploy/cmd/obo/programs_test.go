@@ -45,6 +45,22 @@ func uiApp() {
 	os.Exit(0)
 }
 
+// ends is a command that takes until there is a file "go" to end, once it is told to.
+func ends() {
+	ctx := untilStopped()
+	fmt.Println("up")
+	<-ctx.Done()
+	fmt.Println("ending")
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for range poll.C {
+		if _, err := os.Stat("go"); err == nil {
+			break
+		}
+	}
+	fmt.Println("ended")
+}
+
 // databricksToken answers databricks auth token as the Databricks CLI does, with the token in the file "token".
 func databricksToken() {
 	log, err := os.OpenFile("cli.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/obo-relay/obo-relay/deploy/demo"
+	"github.com/obo-relay/obo-relay/relay/child"
 )
 
 // upCommand keeps the demo's stage up, with a page.
@@ -16,6 +17,7 @@ type upCommand struct {
 
 // Run serves until it is stopped.
 func (c *upCommand) Run(t *terminal) error {
+	child.OutliveReaders() // obo up | head: it ends as always, and removes its files
 	return demo.Up(t.ctx, demo.UpOptions{
 		Config: demo.Config{Dir: c.Dir}, Listen: c.Listen, Out: t.stdout, Color: t.color, Command: self(),
 	})
