@@ -3,10 +3,12 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/obo-relay/obo-relay/deploy/setup"
 	"github.com/obo-relay/obo-relay/relay"
 )
 
@@ -34,16 +36,31 @@ func (f *tokenFiles) token(visitor string) string  { return filepath.Join(f.dir,
 func (f *tokenFiles) header(visitor string) string { return filepath.Join(f.dir, visitor+".header") }
 
 // claim makes the first file before there is a token for it: by it the directory is known again, also after a first start
-// that was killed.
-func (f *tokenFiles) claim() error {
+// that was killed. Until release no other stage has it; what is not a relay's by then is as it was.
+func (f *tokenFiles) claim() (release func(), err error) {
+	_, before := os.Stat(f.dir)
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
-		return err
+		return nil, err
+	}
+	unlock, free, err := setup.Claim(f.dir)
+	if err == nil && !free {
+		err = fmt.Errorf("%s is in use by another obo up: stop it, or choose another directory", filepath.Dir(f.dir))
+	}
+	if err != nil {
+		return nil, err
+	}
+	release = func() {
+		if _, none := setup.Read(filepath.Dir(f.dir)); none != nil && errors.Is(before, os.ErrNotExist) {
+			_ = os.RemoveAll(f.dir)
+		}
+		unlock()
 	}
 	file, err := os.OpenFile(f.token(VisitorAlice), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		release()
+		return nil, err
 	}
-	return file.Close()
+	return release, file.Close()
 }
 
 // write makes all files anew; each is replaced as a whole.

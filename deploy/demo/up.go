@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"time"
 
 	"github.com/obo-relay/obo-relay/deploy/local"
 	"github.com/obo-relay/obo-relay/deploy/setup"
@@ -40,9 +38,11 @@ func Up(ctx context.Context, opts UpOptions) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(opts.Dir)) }()
 	}
-	if err := tokenFilesIn(opts.Dir).claim(); err != nil {
+	release, err := tokenFilesIn(opts.Dir).claim()
+	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	defer release()
 	stage, err := Start(ctx, opts.Config)
 	if err != nil {
 		return errors.Join(fmt.Errorf("setting the stage: %w", err), listener.Close())
@@ -64,23 +64,14 @@ func Up(ctx context.Context, opts UpOptions) (err error) {
 	}
 }
 
-// foreign reports a directory that holds another relay, or one that runs: its kits and its server's configuration would name
-// this one's port.
+// foreign reports a directory that holds another relay, whose kits and server's configuration would name this one's port.
 func foreign(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	before, none := setup.Read(dir)
-	if none != nil {
+	_, none := setup.Read(dir)
+	if _, err := os.Stat(tokenFilesIn(dir).token(VisitorAlice)); err == nil || none != nil {
 		return nil
-	}
-	if _, err := os.Stat(tokenFilesIn(dir).token(VisitorAlice)); err == nil {
-		conn, err := net.DialTimeout("tcp", before.Listen, time.Second)
-		if err != nil {
-			return nil
-		}
-		_ = conn.Close()
-		return fmt.Errorf("%s is in use: a NATS server listens at %s: stop it, or choose another directory", dir, before.Listen)
 	}
 	return fmt.Errorf("%s holds the files of another relay, which would lead here from now on: choose another directory", dir)
 }

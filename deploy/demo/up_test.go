@@ -147,6 +147,69 @@ func TestUpAgain(t *testing.T) {
 	}
 }
 
+// Of several that start at the same time in one directory one runs, and keeps its files.
+func TestUpAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "relay")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error)
+	const all = 3
+	for range all {
+		go func() { ended <- Up(ctx, UpOptions{Config: Config{Dir: dir}, Out: io.Discard}) }()
+	}
+	for range all - 1 {
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), "is in use") {
+			t.Errorf("%v", err)
+		}
+	}
+	stop()
+	<-ended // perhaps before everything was there
+}
+
+// Another program may have taken a port that it had.
+func TestUpAfterItsPortWasTaken(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "relay")
+	made, err := setup.Init(setup.Config{Dir: dir, Apps: []setup.App{{Name: uiApp}}, Services: []string{middlewareApp}, NATSURL: "nats://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := tokenFilesIn(dir).claim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := setup.Init(setup.Config{Dir: dir, NATSURL: "nats://" + other.Addr().String()}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	out := writerFunc(func(b []byte) (int, error) { stop(); return len(b), nil })
+	if err := Up(ctx, UpOptions{Config: Config{Dir: made.Config.Dir}, Out: out}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A directory that is somebody else's stays as it is.
+func TestUpLeavesNothingWhereItMayNotBe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "nats-server.conf"), []byte("port: 4222\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Up(t.Context(), UpOptions{Config: Config{Dir: dir}, Out: io.Discard}); err == nil || !strings.Contains(err.Error(), "was not made here") {
+		t.Errorf("%v", err)
+	}
+	if there, err := os.ReadDir(dir); err != nil || len(there) != 1 {
+		t.Errorf("%v, %v", there, err)
+	}
+}
+
 // Also after a first start that was killed before everything was there.
 func TestUpAfterAKilledStart(t *testing.T) {
 	t.Parallel()

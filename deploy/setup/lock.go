@@ -28,6 +28,20 @@ func lock(dir string) (held, error) {
 	return held{f, waitLock(f) == nil}, nil
 }
 
+// Claim takes a directory for as long as a command runs, or until release. It is false where another one has it. Init and Rotate
+// do not mind: what they lock is the relay's own directory.
+func Claim(dir string) (release func(), free bool, err error) {
+	f, err := openLock(dir)
+	if err != nil {
+		return nil, false, fmt.Errorf("setup: %w", err)
+	}
+	if !tryLock(f) {
+		_ = f.Close()
+		return nil, false, nil
+	}
+	return func() { _ = f.Close() }, true, nil
+}
+
 func (h held) unlock() { _ = h.file.Close() }
 
 // sweep takes away what a command that died has left half written, keys perhaps. It looks where a plan writes and nowhere

@@ -19,3 +19,8 @@ func waitLock(f *os.File) error {
 		}
 	}
 }
+
+// tryLock is false only where another has the lock.
+func tryLock(f *os.File) bool {
+	return !errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
