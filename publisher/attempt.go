@@ -143,9 +143,9 @@ func (a *attempt) publisher(control, reply string, hints nats.Header) relay.Publ
 			return errNotDelivered
 		}
 		if f == relay.FrameHead || f == relay.FrameWhole {
-			return a.t.nc.NATS().PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: hints, Data: payload})
+			return a.t.nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: reply, Header: hints, Data: payload})
 		}
-		return a.t.nc.NATS().PublishMsg(&nats.Msg{Subject: control, Reply: reply, Data: payload})
+		return a.t.nc.PublishMsg(&nats.Msg{Subject: control, Reply: reply, Data: payload})
 	}
 }
 

@@ -31,7 +31,7 @@ type Transport struct {
 	ready     chan struct{}               // closed when Run has a connection object
 	stopped   chan struct{}               // closed when Run has returned
 	slow      atomic.Uint64               // times that NATS dropped messages for us
-	deaf      atomic.Pointer[relay.Error] // the server denies the replies; until the next connection
+	deaf      atomic.Pointer[relay.Error] // the server denies the replies; until it allows them, or the next connection
 
 	mu      sync.Mutex
 	live    map[relay.ID]*attempt
@@ -97,7 +97,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		default:
 		}
 	}
-	cfg.OnDown, cfg.OnDenied, cfg.OnSlow = func() { t.deaf.Store(nil) }, t.denied, func() { t.slow.Add(1) }
+	cfg.OnDown, cfg.OnDenied, cfg.OnAllowed, cfg.OnSlow = func() { t.deaf.Store(nil) }, t.denied, t.allowed, func() { t.slow.Add(1) }
 	nc, err := relay.Keep(cfg)
 	if err != nil {
 		return err
@@ -233,6 +233,13 @@ func (t *Transport) denied(err error) {
 		if names(a.subject) {
 			a.stream.Fail(relay.Wrap(relay.CodeNATSDenied, err, "the server says that it did not pass the request on"))
 		}
+	}
+}
+
+// allowed notes that the server lets a subscription through that it denied.
+func (t *Transport) allowed(subject string) {
+	if subject == t.subjects.Inbox(t.cfg.App, t.inbox) {
+		t.deaf.Store(nil)
 	}
 }
 

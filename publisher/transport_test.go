@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -59,4 +60,37 @@ func TestRequestsAfterAConnectionThatIsOver(t *testing.T) {
 		_ = resp.Body.Close()
 		transport.nc.NATS().Close()
 	}
+}
+
+// What is uploaded while another connection takes the place of one that is over arrives with that: the stream goes on.
+func TestUploadGoesOnAfterAConnectionThatIsOver(t *testing.T) {
+	began := make(chan struct{})
+	head := saying(t, relay.ReplyHead{Status: 200})
+	serve := func(s *relay.Stream) {
+		if _, err := io.ReadFull(s, make([]byte, 4)); err != nil {
+			t.Error(err)
+		}
+		close(began)
+		rest, err := io.ReadAll(s)
+		if err != nil || string(rest) != "rest" {
+			t.Errorf("%q, %v", rest, err)
+		}
+		_ = s.SendHead(head, nil, true, 200)
+	}
+	_, transport := newStandIn(t, nil, func(s *relay.Stream) { go serve(s) })
+	r := relayed(t, "POST")
+	body, from := io.Pipe()
+	r.Body, r.ContentLength = body, -1
+	go func() {
+		_, _ = io.WriteString(from, "half")
+		<-began
+		transport.nc.NATS().Close()
+		_, _ = io.WriteString(from, "rest")
+		_ = from.Close()
+	}()
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
 }

@@ -47,6 +47,9 @@ type ConnectConfig struct {
 	OnUp, OnDown func()
 	// OnDenied is called with the error text when the server denies a publish or subscription. Defaults to nothing.
 	OnDenied func(error)
+	// OnAllowed is called with the subject of a subscription of Conn that the server denied and does no longer. It must not use
+	// the connection. Defaults to nothing.
+	OnAllowed func(subject string)
 	// OnSlow is called when messages were dropped because this process was too slow. Defaults to nothing.
 	OnSlow func()
 
@@ -87,6 +90,9 @@ func (c ConnectConfig) withDefaults() ConnectConfig {
 	}
 	if c.OnDenied == nil {
 		c.OnDenied = func(error) {}
+	}
+	if c.OnAllowed == nil {
+		c.OnAllowed = func(string) {}
 	}
 	if c.OnSlow == nil {
 		c.OnSlow = func() {}
@@ -216,7 +222,7 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 		}
 		c.OnUp()
 	}
-	denials := rate.NewLimiter(1, 20) // lines about them
+	denials, told := rate.NewLimiter(1, 20), map[string]time.Time{} // lines about them
 	opts := []nats.Option{
 		nats.Name(c.Name),
 		nats.RetryOnFailedConnect(true),
@@ -243,7 +249,8 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 			switch {
 			case errors.Is(err, nats.ErrPermissionViolation):
 				c.OnDenied(err)
-				if denials.Allow() {
+				if tellAgain(told, err.Error()) && denials.Allow() {
+					told[err.Error()] = time.Now()
 					c.Log.Error("the NATS server denies this user a subject: compare its permissions with what obo init generates", "error", err)
 				}
 			case errors.Is(err, nats.ErrSlowConsumer):
@@ -260,8 +267,15 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 	return c.secure(opts, door != nil)
 }
 
-// tellEvery is how often it is said that there is still no connection, for the same reason.
+// tellEvery is how often the same is said, of a connection that there still is not or a subject that is still denied.
 const tellEvery = time.Minute
+
+// tellAgain reports whether it is time to tell what was told then.
+func tellAgain(told map[string]time.Time, what string) bool {
+	maps.DeleteFunc(told, func(_ string, at time.Time) bool { return time.Since(at) >= tellEvery })
+	_, ok := told[what]
+	return !ok
+}
 
 // tellFailures logs why there is no connection and what to do. What goes wrong with a broker app says that by itself.
 func (c ConnectConfig) tellFailures(proxied bool) nats.ConnErrHandler {
@@ -270,9 +284,8 @@ func (c ConnectConfig) tellFailures(proxied bool) nats.ConnErrHandler {
 		if errors.Is(err, nats.ErrNoServers) { // the sum of a first attempt; the next one tells the reason
 			return
 		}
-		maps.DeleteFunc(told, func(_ string, at time.Time) bool { return time.Since(at) >= tellEvery })
 		why := reason(err)
-		if _, ok := told[why]; ok {
+		if !tellAgain(told, why) {
 			return
 		}
 		told[why] = time.Now()

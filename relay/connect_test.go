@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -373,10 +374,18 @@ func TestDenialsAreLoggedSeldom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	lines := func() int { return strings.Count(log.String(), "denies this user a subject") }
+	deny := func(n int) { o.AsyncErrorCB(nil, nil, fmt.Errorf("%w: %d", nats.ErrPermissionViolation, n)) }
 	for range denials {
-		o.AsyncErrorCB(nil, nil, nats.ErrPermissionViolation)
+		deny(0)
 	}
-	if n := strings.Count(log.String(), "denies this user a subject"); n < 1 || n > denials/10 || told != denials {
-		t.Errorf("%d lines, told %d times", n, told)
+	if lines() != 1 {
+		t.Errorf("%d lines of one subject", lines())
+	}
+	for n := range denials {
+		deny(n)
+	}
+	if lines() < 2 || lines() > denials/10 || told != 2*denials {
+		t.Errorf("%d lines, told %d times", lines(), told)
 	}
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,28 +12,37 @@ import (
 
 // Conn is a connection to NATS that lasts until it is closed, and its subscriptions with it. That of nats.go does not: it is
 // over for good when the server says an error that nats.go does not know, as it does of a message over a max_payload that was
-// lowered. Then another takes its place here.
+// lowered. Then another takes its place here. And a subscription that the server denies is asked for again.
 type Conn struct {
 	cfg     ConnectConfig
 	current atomic.Pointer[nats.Conn]
 
 	mu            sync.Mutex
-	subscriptions []subscription
+	subscriptions []*subscription
 	over          bool
+	deniedPause   time.Duration
 }
 
 type subscription struct {
 	subject         string
 	heard           nats.MsgHandler
 	messages, bytes int
+
+	made   *nats.Subscription // on the connection of this moment
+	denied bool               // and asked for again now and then
 }
 
-// replacePause is how long nothing takes the place of a connection that is over: the next one may be so, too.
-const replacePause = time.Second
+const (
+	// replacePause is how long nothing takes the place of a connection that is over: the next one may be so, too.
+	replacePause = time.Second
+	// deniedPause is how long a denied subscription is not asked for: a server whose permissions are mended does not take it up
+	// by itself. Twice in this time an announcement would run out, and with it what is known of who denied it.
+	deniedPause = 5 * time.Second
+)
 
 // Keep connects as Connect does, and stays connected until Close.
 func Keep(c ConnectConfig) (*Conn, error) {
-	k := &Conn{cfg: c.withDefaults()}
+	k := &Conn{cfg: c.withDefaults(), deniedPause: deniedPause}
 	if err := k.open(); err != nil {
 		return nil, err
 	}
@@ -42,25 +52,38 @@ func Keep(c ConnectConfig) (*Conn, error) {
 // NATS is the connection of this moment. Use it at once, and once for what belongs together.
 func (k *Conn) NATS() *nats.Conn { return k.current.Load() }
 
+// PublishMsg publishes on the connection of this moment. While another is made the error is that of a connection that is away:
+// it will be back.
+func (k *Conn) PublishMsg(m *nats.Msg) error {
+	err := k.NATS().PublishMsg(m)
+	if errors.Is(err, nats.ErrConnectionClosed) && !k.closed() {
+		return nats.ErrDisconnected
+	}
+	return err
+}
+
 // Subscribe has the messages handed over, by this connection and each that takes its place. At most so many messages and bytes
 // wait; 0 is as many as nats.go lets wait.
 func (k *Conn) Subscribe(subject string, heard nats.MsgHandler, messages, bytes int) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := subscription{subject, heard, messages, bytes}
-	k.subscriptions = append(k.subscriptions, s)
-	if err := s.on(k.NATS()); err != nil && !errors.Is(err, nats.ErrConnectionClosed) { // the next one will have it
+	s := &subscription{subject: subject, heard: heard, messages: messages, bytes: bytes}
+	if err := s.on(k.NATS()); err != nil {
 		return err
 	}
+	k.subscriptions = append(k.subscriptions, s)
 	return nil
 }
 
-func (s subscription) on(nc *nats.Conn) error {
-	sub, err := nc.Subscribe(s.subject, s.heard)
-	if err != nil || s.messages == 0 {
-		return err
+// on makes the subscription on a connection. One that is over needs none: the next one will have it.
+func (s *subscription) on(nc *nats.Conn) (err error) {
+	if s.made, err = nc.Subscribe(s.subject, s.heard); err == nil && s.messages != 0 {
+		err = s.made.SetPendingLimits(s.messages, s.bytes)
 	}
-	return sub.SetPendingLimits(s.messages, s.bytes)
+	if nc.IsClosed() {
+		return nil
+	}
+	return err
 }
 
 // Close closes the connection for good.
@@ -71,12 +94,13 @@ func (k *Conn) Close() {
 	k.NATS().Close()
 }
 
-// open makes a connection with all subscriptions. OnUp is called when it has them.
+// open makes a connection with all subscriptions, which nobody sees before it has them. OnUp is called after that.
 func (k *Conn) open() error {
 	whole := make(chan struct{})
 	defer close(whole)
 	c := k.cfg
 	c.OnUp = func() { <-whole; k.cfg.OnUp() }
+	c.OnDenied = func(err error) { k.denied(err); k.cfg.OnDenied(err) }
 	c.onClosed = k.lost
 	nc, err := Connect(c)
 	if err != nil {
@@ -84,17 +108,22 @@ func (k *Conn) open() error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.current.Store(nc)
+	defer k.current.Store(nc)
 	if k.over {
 		nc.Close()
 		return nil
 	}
 	for _, s := range k.subscriptions {
-		if err := s.on(nc); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-			c.Log.Error("cannot subscribe on NATS", "subject", s.subject, "error", err)
-		}
+		k.make(s, nc)
 	}
 	return nil
+}
+
+// make is on for a subscription that was made before.
+func (k *Conn) make(s *subscription, nc *nats.Conn) {
+	if err := s.on(nc); err != nil {
+		k.cfg.Log.Error("cannot subscribe on NATS", "subject", s.subject, "error", err)
+	}
 }
 
 // lost is called when a connection is over.
@@ -118,6 +147,53 @@ func (k *Conn) replace() {
 			k.replace()
 		}
 	})
+}
+
+// denied is called with what a server says that it denies.
+func (k *Conn) denied(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.subscriptions {
+		if !s.denied && strings.Contains(err.Error(), `Subscription to "`+s.subject+`"`) {
+			s.denied = true
+			time.AfterFunc(k.deniedPause, func() { k.askAgain(s) })
+		}
+	}
+}
+
+// askAgain makes a denied subscription again if the server lets it through by now.
+func (k *Conn) askAgain(s *subscription) {
+	if k.closed() {
+		return
+	}
+	nc := k.NATS()
+	allowed := mayHear(nc, s.subject)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !allowed || k.NATS() != nc {
+		time.AfterFunc(k.deniedPause, func() { k.askAgain(s) })
+		return
+	}
+	before := s.made
+	s.denied = false // so that it counts if the server has changed its mind
+	k.make(s, nc)
+	_ = before.Unsubscribe() // at the server there is none
+	k.cfg.OnAllowed(s.subject)
+}
+
+// mayHear reports whether the server lets this user subscribe. It says so only where it does not; its answer to a flush comes
+// after that.
+func mayHear(nc *nats.Conn, subject string) bool {
+	probe, err := nc.SubscribeSync(subject)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = probe.Unsubscribe() }() // fails where the connection is over, and the probe with it
+	if nc.FlushTimeout(10*time.Second) != nil {
+		return false
+	}
+	_, err = probe.NextMsg(time.Millisecond) // a permission error is there at once
+	return err == nil || errors.Is(err, nats.ErrTimeout)
 }
 
 func (k *Conn) closed() bool {

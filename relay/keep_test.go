@@ -2,7 +2,10 @@ package relay
 
 import (
 	"log/slog"
+	"runtime"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -57,5 +60,106 @@ func TestKeepIsClosedForGood(t *testing.T) {
 	k.Close()
 	if err := k.open(); err != nil || !k.NATS().IsClosed() {
 		t.Errorf("%v, closed %v", err, k.NATS().IsClosed())
+	}
+}
+
+// A subscription that the server denied is heard once its permissions are mended: the server does not take it up by itself, and
+// keeps the connection.
+func TestKeepAsksAgainForWhatWasDenied(t *testing.T) {
+	opts := server.Options{Host: "127.0.0.1", Port: freePort(t), NoLog: true, NoSigs: true}
+	withUser := func(may ...string) *server.Options {
+		o := opts
+		o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: may}}}}
+		return &o
+	}
+	s := natsServer(t, *withUser("y"))
+	got, denied, allowed := make(chan *nats.Msg, 10), make(chan error, 3), make(chan string, 10)
+	k, err := Keep(ConnectConfig{
+		URL:       "nats://u:p@127.0.0.1:" + strconv.Itoa(opts.Port),
+		OnAllowed: func(subject string) { allowed <- subject },
+		OnDenied: func(err error) {
+			select {
+			case denied <- err:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	k.mu.Lock()
+	k.deniedPause = time.Millisecond
+	k.mu.Unlock()
+	for _, subject := range []string{"x", "y"} {
+		if err := k.Subscribe(subject, func(m *nats.Msg) { got <- m }, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := k.NATS()
+	for range 3 { // it is told again, and is still true
+		await(t, denied)
+	}
+	if err := s.ReloadOptions(withUser("x", "y")); err != nil {
+		t.Fatal(err)
+	}
+	if subject := await(t, allowed); subject != "x" || k.NATS() != first {
+		t.Fatalf("allowed is %q, by another connection %v", subject, k.NATS() != first)
+	}
+	if err := first.Publish("x", []byte("heard")); err != nil {
+		t.Fatal(err)
+	}
+	if m := await(t, got); string(m.Data) != "heard" {
+		t.Errorf("%q came", m.Data)
+	}
+	if err := first.Flush(); err != nil || first.NumSubscriptions() != 2 || len(got) != 0 {
+		t.Errorf("%v, %d subscriptions, %d messages more", err, first.NumSubscriptions(), len(got))
+	}
+}
+
+// Whoever sees a connection may publish and hear the answer: it has its subscriptions.
+func TestKeepShowsNoConnectionWithoutItsSubscriptions(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	k, err := Keep(ConnectConfig{URL: s.ClientURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	const subscriptions = 5000
+	for i := range subscriptions {
+		if err := k.Subscribe("x."+strconv.Itoa(i), func(*nats.Msg) {}, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := k.NATS()
+	seen := make(chan int, 1)
+	go func() {
+		for k.NATS() == first {
+			runtime.Gosched()
+		}
+		seen <- k.NATS().NumSubscriptions()
+	}()
+	first.Close()
+	if n := await(t, seen); n != subscriptions {
+		t.Errorf("%d of %d subscriptions", n, subscriptions)
+	}
+}
+
+// While another connection is made publishing fails as where the connection is away, which is not the end of a stream; after Close
+// it is.
+func TestKeepIsAwayBetweenConnections(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	k, err := Keep(ConnectConfig{URL: s.ClientURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	k.NATS().Close()
+	if err := k.PublishMsg(nats.NewMsg("x")); err == nil || !transient(err) {
+		t.Errorf("between connections: %v", err)
+	}
+	k.Close()
+	if err := k.PublishMsg(nats.NewMsg("x")); err == nil || transient(err) {
+		t.Errorf("closed: %v", err)
 	}
 }

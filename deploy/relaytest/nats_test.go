@@ -2,10 +2,13 @@ package relaytest_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/obo-relay/obo-relay/deploy/broker"
 	"github.com/obo-relay/obo-relay/deploy/natsconf"
 	"github.com/obo-relay/obo-relay/deploy/relaytest"
 	"github.com/obo-relay/obo-relay/publisher"
@@ -203,14 +206,23 @@ func TestPublishDenied(t *testing.T) {
 	handler.want(t, 0)
 }
 
-// The app may send but not hear replies: nothing is sent that would be executed unheard.
+// The app may send but not hear replies: nothing is sent that would be executed unheard. When the server's permissions are mended,
+// which it tells nobody, requests go out.
 func TestRepliesDenied(t *testing.T) {
 	t.Parallel()
 	log := new(relaytest.Log)
-	n := relaytest.NewWith(t, log, relaytest.Options{ServerConf: func(text string) string {
-		head, tail, _ := strings.Cut(text, "Service middleware:") // the app's users come first
-		return strings.Replace(head, `"obo.v1.rep.ui.*.*"`, `"obo.v1.rep.other.*.*"`, 1) + "Service middleware:" + tail
-	}})
+	file, mended := filepath.Join(t.TempDir(), "nats-server.conf"), ""
+	n := relaytest.NewWith(t, log, relaytest.Options{
+		ServerConf: func(text string) string {
+			mended = text
+			head, tail, _ := strings.Cut(text, "Service middleware:") // the app's users come first
+			return strings.Replace(head, `"obo.v1.rep.ui.*.*"`, `"obo.v1.rep.other.*.*"`, 1) + "Service middleware:" + tail
+		},
+		Broker: func(c *broker.Config) {
+			relaytest.Must(t, os.WriteFile(file, []byte(c.ConfigText), 0o600))
+			c.ConfigFile, c.ConfigText = file, ""
+		},
+	})
 	handler := &counter{}
 	n.Worker(handler, nil)
 	client := n.Publisher(nil)
@@ -221,6 +233,15 @@ func TestRepliesDenied(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	handler.want(t, 0)
+	relaytest.Must(t, os.WriteFile(file, []byte(mended), 0o600))
+	relaytest.Must(t, n.Broker.Reload())
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(time.Minute); errors.Is(r.err, relay.CodeNATSDenied) && time.Now().Before(deadline); <-poll.C {
+		r = send(t, client, "POST", "/")
+	}
+	r.want(t, 200, "")
+	handler.want(t, 1)
 }
 
 // A worker whose service is another's in the server's eyes cannot announce itself.
