@@ -157,11 +157,6 @@ func noteConnection(r *http.Request) *http.Request {
 	if r.Body != nil && r.Body != http.NoBody || !relay.SafeMethod(r.Method) && r.Header[relay.HeaderIdempotencyKey] == nil && r.Header["X-Idempotency-Key"] == nil {
 		return r
 	}
-	return noteAnyConnection(r)
-}
-
-// noteAnyConnection is the same for HTTP/2, over which net/http sends any request again that has no body.
-func noteAnyConnection(r *http.Request) *http.Request {
 	had := new(atomic.Bool)
 	ctx := context.WithValue(r.Context(), connectionKey{}, had)
 	return r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { had.Store(true) }}))

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -8,8 +9,10 @@ import (
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -45,16 +48,13 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 	r.Header.Set("User-Agent", g.userAgent) // the SDK's tells what it finds in the environment
 	if !relay.SafeMethod(r.Method) {
 		sendOnce(r)
-		if r.Body == nil || r.Body == http.NoBody { // a DELETE
-			r = noteAnyConnection(r)
-		}
 	}
 	deadline := time.Now().Add(retryTimeout)
 	for attempt := 0; ; attempt++ {
-		resp, err := g.base.RoundTrip(r)
+		resp, tries, err := g.try(r)
 		wait, again := retryAfter(r, resp, err, attempt)
 		if !again || time.Now().Add(wait).After(deadline) {
-			if err != nil && hadConnection(r.Context()) {
+			if err != nil && tries > 0 && !relay.SafeMethod(r.Method) { // the last one proves nothing of those before
 				f := newCallFault(err)
 				f.unsent = false
 				return nil, f
@@ -68,9 +68,49 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 	}
 }
 
+// maxTries is how often net/http may send a request without a body by itself.
+const maxTries = 8
+
+// try sends a request, and tells how often net/http did so if it may do so again: over HTTP/2 with each stream that the server
+// resets with PROTOCOL_ERROR, without end.
+func (g *guard) try(r *http.Request) (*http.Response, int64, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		resp, err := g.base.RoundTrip(r)
+		return resp, 0, err
+	}
+	var tries atomic.Int64
+	resets := &callFault{reason: "the workspace broke off the request each time that it was sent"}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	resp, err := g.base.RoundTrip(r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		if tries.Add(1) > maxTries {
+			cancel(resets)
+		}
+	}})))
+	if err == nil {
+		resp.Body = &endingBody{resp.Body, cancel}
+		return resp, tries.Load(), nil
+	}
+	defer cancel(nil)
+	if context.Cause(ctx) == error(resets) {
+		err = resets
+	}
+	return nil, tries.Load(), err
+}
+
+// endingBody ends the context of its request when it is closed.
+type endingBody struct {
+	io.ReadCloser
+	end context.CancelCauseFunc
+}
+
+func (b *endingBody) Close() error {
+	defer b.end(nil)
+	return b.ReadCloser.Close()
+}
+
 // sendOnce leaves net/http nothing to send again: by itself it repeats what has an Idempotency-Key, and over HTTP/2 whatever
-// the server resets, also with PROTOCOL_ERROR, which does not say that the request was not executed, and without end. A DELETE
-// without a body is left as it is: some servers would refuse one that seems to have a body.
+// the server resets, also with PROTOCOL_ERROR, which does not say that the request was not executed. A DELETE without a body is
+// left as it is: some servers would refuse one that seems to have a body.
 func sendOnce(r *http.Request) {
 	r.GetBody = nil
 	if (r.Body == nil || r.Body == http.NoBody) && r.Method != http.MethodDelete {

@@ -42,6 +42,7 @@ func newResetting(t *testing.T, code http2.ErrCode) (*resetting, http.RoundTripp
 			if err != nil {
 				return
 			}
+			context.AfterFunc(t.Context(), func() { _ = conn.Close() }) // the client gives it up when it gets round to that
 			go s.serve(conn)
 		}
 	}()
@@ -120,5 +121,25 @@ func TestOverHTTP2DeleteSentTwiceMayHaveActed(t *testing.T) {
 	}
 	if e, acted := call(); acted || e.Code != relay.CodeWorkspaceDown {
 		t.Errorf("without a workspace: acted %v, %v", acted, e)
+	}
+}
+
+// net/http would send what has no body again for as long as its streams are reset with PROTOCOL_ERROR, each time over another
+// connection.
+func TestOverHTTP2NothingIsSentForEver(t *testing.T) {
+	for _, method := range []string{"GET", "DELETE"} {
+		s, transport := newResetting(t, http2.ErrCodeProtocol)
+		w, err := NewWorkspace(WorkspaceConfig{Host: s.address, Transport: transport})
+		must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		resp, err := w.do(ctx, aliceToken(t), method, "/api/2.0/x", nil, nil, 0)
+		if err == nil {
+			discard(resp)
+			t.Fatal("answered")
+		}
+		if e, acted := callError(ctx, aliceToken(t), err); !acted || e.Code != relay.CodeWorkspaceFailed || s.taken.Load() > maxTries {
+			t.Errorf("%s: sent %d times, acted %v, %v", method, s.taken.Load(), acted, e)
+		}
 	}
 }
