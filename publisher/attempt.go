@@ -165,6 +165,7 @@ func (a *attempt) upload(body io.ReadCloser) {
 		if err == io.EOF {
 			trailer := a.call.request.Trailer.Clone()
 			relay.StripTrailer(trailer)
+			relay.CleanHeader(trailer) // the worker takes no end that holds others, and net/http reads others
 			end, err := relay.EncodeHead(&relay.End{Trailer: trailer})
 			if err != nil {
 				end, _ = relay.EncodeHead(&relay.End{}) // trailers too large are left out

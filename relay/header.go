@@ -62,6 +62,25 @@ func CanonicalHeader(h http.Header) {
 	}
 }
 
+// CleanHeader does what net/http does when it writes a header: names that are none, among them those of late trailers, are
+// left out, and line breaks in values become spaces.
+func CleanHeader(h http.Header) {
+	CanonicalHeader(h)
+	for name, values := range h {
+		if checkName(name) != nil || len(values) == 0 {
+			delete(h, name)
+			continue
+		}
+		for i, v := range values {
+			if strings.ContainsAny(v, "\r\n\x00") {
+				values[i] = lineBreaks.Replace(v)
+			}
+		}
+	}
+}
+
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")
+
 // foldName appends the name in lower case and with - for _. It works on bytes since every field of every message passes.
 func foldName(b []byte, name string) []byte {
 	for i := range len(name) {

@@ -92,7 +92,7 @@ func (w *response) writeHeader(status int) {
 func (w *response) inform(status int) {
 	h := w.header.Clone()
 	relay.StripReply(h)
-	cleanHeader(h)
+	relay.CleanHeader(h)
 	delete(h, "Content-Length") // the reply's own
 	if head, err := relay.EncodeHead(&relay.ReplyHead{Status: status, Header: h, Length: -1}); err == nil {
 		_ = w.stream.SendInform(head)
@@ -178,7 +178,7 @@ func (w *response) sendHead(whole bool) error {
 	w.sniff(w.buffer.Bytes())
 	trailer := w.declaredTrailer()
 	relay.StripReply(h)
-	cleanHeader(h)
+	relay.CleanHeader(h)
 	delete(h, "Content-Length")
 	head, err := relay.EncodeHead(&relay.ReplyHead{Status: w.status, Header: h, Length: w.length, Trailer: trailer})
 	if err != nil {
@@ -210,25 +210,6 @@ func (w *response) sniff(p []byte) {
 		w.fixed.Set("Content-Type", http.DetectContentType(p))
 	}
 }
-
-// cleanHeader does what net/http does when it writes a handler's header: names that are none, among them those of late
-// trailers, are left out, and line breaks in values become spaces.
-func cleanHeader(h http.Header) {
-	relay.CanonicalHeader(h)
-	for name, values := range h {
-		if !httpguts.ValidHeaderFieldName(name) || len(values) == 0 {
-			delete(h, name)
-			continue
-		}
-		for i, v := range values {
-			if strings.ContainsAny(v, "\r\n\x00") {
-				values[i] = lineBreaks.Replace(v)
-			}
-		}
-	}
-}
-
-var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")
 
 // declaredTrailer lists the trailers that the handler announced in the Trailer header.
 func (w *response) declaredTrailer() []string {
@@ -263,7 +244,7 @@ func (w *response) trailer() http.Header {
 		}
 	}
 	relay.StripTrailer(out)
-	cleanHeader(out)
+	relay.CleanHeader(out)
 	if len(out) == 0 {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -231,6 +232,33 @@ func TestTrailers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A request whose trailers net/http reads but would not write is served, without those.
+func TestMalformedTrailersAreLeftOut(t *testing.T) {
+	n, _ := start(t)
+	n.Worker(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %v %v", body, err, r.Trailer)
+	}), nil)
+	client := n.Publisher(nil)
+	server := sidecar(t, client)
+
+	r := newRequest(t, "POST", "/", io.MultiReader(strings.NewReader("body")))
+	r.Trailer = http.Header{"X-Good": {"one\r\ntwo"}}
+	do(client, r).want(t, http.StatusOK, "body <nil> map[X-Good:[one  two]]")
+
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	relaytest.Must(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nTrailer: X-Good\r\nTransfer-Encoding: chunked\r\n\r\n"+
+		"4\r\nbody\r\n0\r\nX-Good: yes\r\nX Bad: no\r\n\r\n", alice())
+	relaytest.Must(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	relaytest.Must(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	reply{resp, string(body), err}.want(t, http.StatusOK, "body <nil> map[X-Good:[yes]]")
 }
 
 // Replies without a body keep their headers and end at once.
