@@ -67,6 +67,13 @@ func redactURLs(list string) string {
 		return list
 	}
 	parts := strings.Split(list, ",")
+	from := 0 // the first that may be shown
+	for i := range parts {
+		if torn(parts, i) {
+			from = i
+		}
+	}
+	parts = parts[from:]
 	for i, p := range parts {
 		scheme, rest, ok := strings.Cut(p, "://")
 		if !ok {
@@ -75,6 +82,12 @@ func redactURLs(list string) string {
 		parts[i] = strings.TrimSpace(scheme) + "://" + rest[strings.LastIndex(rest, "@")+1:]
 	}
 	return strings.Join(parts, ",")
+}
+
+// torn reports whether a part of a list of URLs looks like the end of one whose password, or token, holds a comma: what stands
+// before it may be secret.
+func torn(parts []string, i int) bool {
+	return i > 0 && strings.Contains(parts[i], "@") && !strings.Contains(parts[i], "://") && !strings.Contains(parts[i-1], "@")
 }
 
 // withDefaults fills in what is left out: callbacks that do nothing and a log that discards.
@@ -112,8 +125,13 @@ func (c ConnectConfig) Validate() error {
 	if brokerapp.Is(c.URL) {
 		faults = append(faults, c.validateApp())
 	}
-	for p := range strings.SplitSeq(c.URL, ",") {
+	parts := strings.Split(c.URL, ",")
+	for i, p := range parts {
 		p = strings.TrimSpace(p)
+		if torn(parts, i) {
+			faults = append(faults, errors.New("the NATS URLs, between which stand commas: write a comma in a password as %2C, and nats:// before each URL"))
+			continue
+		}
 		if brokerapp.Is(p) {
 			continue
 		}

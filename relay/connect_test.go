@@ -262,6 +262,7 @@ func TestConnectLogsNoPassword(t *testing.T) {
 		{URL: "nats://" + canary + "@host:%zz"}, {URL: "nats://u:" + canary + "@[::1"}, {URL: canary + "\x7f@host"}, {URL: "nats://host", NKeySeed: canary},
 		{URL: "nats://u:" + canary + "@host:4222", CAFile: "/does/not/exist"}, {URL: "nats://u:" + canary + "@host:4222", CertFile: "/does/not/exist", KeyFile: "/does/not/exist"},
 		{URL: "nats://u:" + canary + ",rest@host:4222"}, {URL: canary + ":x,rest@host:4222"},
+		{URL: "nats://" + canary + ",rest@host:4222"}, {URL: "nats://u:12,34," + canary + ",rest@host:4222"}, {URL: canary + ",rest@127.0.0.1:1"},
 		{URL: "bad://u:" + canary + "@host:4222,nats://" + canary + "@other,ws://x"},
 	} {
 		nc, err := Connect(c)
@@ -270,6 +271,9 @@ func TestConnectLogsNoPassword(t *testing.T) {
 			t.Errorf("%v: connected", c)
 		} else if strings.Contains(err.Error(), canary) {
 			t.Errorf("%v", err)
+		}
+		if text := fmt.Sprint(c); strings.Contains(text, canary) {
+			t.Error(text)
 		}
 	}
 }
@@ -284,7 +288,7 @@ func TestConnectConfigReportsAllFaults(t *testing.T) {
 			t.Errorf("%q is not in %v", part, err)
 		}
 	}
-	for _, url := range []string{"127.0.0.1:4222", "nats://a, tls://b:1", "wss://host/path", "nats://u:p@h"} {
+	for _, url := range []string{"127.0.0.1:4222", "nats://a, tls://b:1", "wss://host/path", "nats://u:p@h", "u:p@a,u:p@b", "nats://a,nats://u:p@b"} {
 		if err := (ConnectConfig{URL: url}).Validate(); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
