@@ -236,6 +236,7 @@ func (a *attempt) broken(err error) *failure {
 // inform passes a 1xx reply on to the sidecar's caller and to whoever traces the request, as net/http does.
 func (a *attempt) inform(head *relay.ReplyHead) {
 	relay.StripReply(head.Header)
+	delete(head.Header, "Content-Length")
 	if s := servedFrom(a.call.ctx); s != nil {
 		s.inform(head)
 	}

@@ -84,7 +84,7 @@ func TestInformsAreNotForHTTP10(t *testing.T) {
 // What may not cross from a reply does not cross from an informational one either (PROTOCOL.md §9).
 func TestInformsAreStripped(t *testing.T) {
 	inform, err := relay.EncodeHead(&relay.ReplyHead{Status: 103, Length: -1, Header: http.Header{
-		"Connection": {"close, X-Named"}, "X-Named": {"n"}, "Obo-Id": {"forged"}, "Link": {"</a.css>; rel=preload"},
+		"Connection": {"close, X-Named"}, "X-Named": {"n"}, "Obo-Id": {"forged"}, "Content-Length": {"9"}, "Link": {"</a.css>; rel=preload"},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -95,18 +95,20 @@ func TestInformsAreStripped(t *testing.T) {
 	})
 	srv := httptest.NewServer(sidecarOf(t, transport))
 	defer srv.Close()
-	r := relayed(t, "GET")
-	r.URL.Host, r.Host = srv.Listener.Addr().String(), ""
-	var got http.Header
-	resp, err := srv.Client().Do(r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error { got = http.Header(h); return nil },
-	})))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if len(got) != 1 || got.Get("Link") == "" {
-		t.Errorf("the informational reply came with %v", got)
+	for host, through := range map[string]http.RoundTripper{srv.Listener.Addr().String(): srv.Client().Transport, "middleware": transport} {
+		r := relayed(t, "GET")
+		r.URL.Host, r.Host = host, ""
+		var got http.Header
+		resp, err := through.RoundTrip(r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(_ int, h textproto.MIMEHeader) error { got = http.Header(h); return nil },
+		})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if len(got) != 1 || got.Get("Link") == "" {
+			t.Errorf("the informational reply through %T came with %v", through, got)
+		}
 	}
 }
 
