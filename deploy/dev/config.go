@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -107,6 +109,9 @@ func (c Config) Validate() error {
 	}
 	if c.AppPort < 0 || c.AppPort > 65535 {
 		faults = append(faults, fmt.Errorf("--app-port %d: want a port from 1 to 65535, or leave it out for a free one", c.AppPort))
+	}
+	if _, port, err := net.SplitHostPort(c.Listen); err == nil && c.AppPort != 0 && port == strconv.Itoa(c.AppPort) {
+		faults = append(faults, fmt.Errorf("--app-port %d: the front proxy listens there (--listen): name another", c.AppPort))
 	}
 	if len(c.Command) == 0 && c.AppPort == 0 {
 		faults = append(faults, errors.New("no UI app: put its command after --, or say with --app-port where it listens"))
