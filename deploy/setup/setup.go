@@ -191,9 +191,14 @@ func (p *plan) trust(s *Side) relay.TrustFile {
 	return f
 }
 
-// save writes the record first, so that the next run completes one that broke off, then the keys, from which everything
-// else can be made again.
+// save writes the identity keys first, so that whoever is in the record has one, in a file that tells whose it is. Then the
+// record, so that the next run completes one that broke off, and what can be made again.
 func (p *plan) save(f files, conf string) error {
+	for _, s := range p.sides {
+		if err := s.saveKey(f); err != nil {
+			return err
+		}
+	}
 	if err := writeJSON(f.replace, p.cfg.path(recordFile), p.cfg, 0o600); err != nil {
 		return err
 	}

@@ -499,3 +499,33 @@ func TestAServiceDoesNotTakeAnAppsKey(t *testing.T) {
 		t.Error("the service has the app's key")
 	}
 }
+
+// Nor does it where the run that added the service broke off, at whichever file.
+func TestAServiceDoesNotTakeAnAppsKeyAfterABreak(t *testing.T) {
+	t.Parallel()
+	more := func(dir string) Config {
+		return Config{Dir: dir, Apps: []App{{Name: "ui"}}, Services: []string{"both"}}
+	}
+	for n, broke := 1, true; broke; n++ {
+		dir := t.TempDir()
+		app := mustInit(t, Config{Dir: dir, Apps: []App{{Name: "both"}}, Services: []string{"billing"}}).Side(relay.RoleApp, "both").Kid
+		if err := os.Remove(filepath.Join(dir, "both", "kit.json")); err != nil {
+			t.Fatal(err)
+		}
+		written := 0
+		_, err := initialize(more(dir), files{fill: func(f *os.File, data []byte) (int, error) {
+			if written++; written == n {
+				return 0, syscall.ENOSPC
+			}
+			return f.Write(data)
+		}})
+		broke = err != nil
+		r := mustInit(t, more(dir))
+		if got := r.Side(relay.RoleApp, "both").Kid; got != app || r.Side(relay.RoleService, "both").Kid == app {
+			t.Errorf("file %d: the app's key was replaced by %s, the service has %s", n, got, r.Side(relay.RoleService, "both").Kid)
+		}
+		if !broke && n < 10 {
+			t.Errorf("only %d files", n-1)
+		}
+	}
+}

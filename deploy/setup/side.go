@@ -106,7 +106,7 @@ func (c Config) prefix(role relay.Role, name string, taken map[string]bool) stri
 	if c.had(other, name) && !c.had(role, name) {
 		return own
 	}
-	data, err := os.ReadFile(c.path(name, "kit.json")) // of a run that broke off
+	data, err := os.ReadFile(c.path(name, "kit.json"))
 	if err != nil {
 		return ""
 	}
@@ -160,13 +160,16 @@ func (u user) save(f files, path string) error {
 	return f.create(path, append(u.seed, '\n'), 0o600)
 }
 
-// save writes the side's files: keys only where there are none.
-func (s *Side) save(f files, c Config, trust relay.TrustFile) error {
-	if s.New {
-		if err := writeJSON(f.create, s.KeyFile, s.identity.Private(), 0o600); err != nil {
-			return err
-		}
+// saveKey writes the identity key if it is new.
+func (s *Side) saveKey(f files) error {
+	if !s.New {
+		return nil
 	}
+	return writeJSON(f.create, s.KeyFile, s.identity.Private(), 0o600)
+}
+
+// save writes the side's other files.
+func (s *Side) save(f files, c Config, trust relay.TrustFile) error {
 	if err := s.user.save(f, s.NKeyFile); err != nil {
 		return err
 	}
