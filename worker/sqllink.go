@@ -71,7 +71,8 @@ func (f *linkFetcher) get(ctx context.Context, link *sqlLink, token relay.Token,
 	deadline := time.Now().Add(retry)
 	for attempt := 0; ; attempt++ {
 		resp, err := watchCall(ctx, f.timeout, f.timeout, func(ctx context.Context) (*http.Response, error) {
-			return f.transport.RoundTrip(r.WithContext(ctx))
+			resp, _, err := fewTries(f.transport, r.WithContext(ctx))
+			return resp, err
 		})
 		if err == nil && resp.StatusCode == http.StatusOK {
 			return resp.Body, 0, nil

@@ -51,7 +51,7 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 	}
 	deadline := time.Now().Add(retryTimeout)
 	for attempt := 0; ; attempt++ {
-		resp, tries, err := g.try(r)
+		resp, tries, err := fewTries(g.base, r)
 		wait, again := retryAfter(r, resp, err, attempt)
 		if !again || time.Now().Add(wait).After(deadline) {
 			if err != nil && tries > 0 && !relay.SafeMethod(r.Method) { // the last one proves nothing of those before
@@ -71,17 +71,17 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 // maxTries is how often net/http may send a request without a body by itself.
 const maxTries = 8
 
-// try sends a request, and tells how often net/http did so if it may do so again: over HTTP/2 with each stream that the server
+// fewTries sends a request, and tells how often net/http did so if it may do so again: over HTTP/2 with each stream that the server
 // resets with PROTOCOL_ERROR, without end.
-func (g *guard) try(r *http.Request) (*http.Response, int64, error) {
+func fewTries(base http.RoundTripper, r *http.Request) (*http.Response, int64, error) {
 	if r.Body != nil && r.Body != http.NoBody {
-		resp, err := g.base.RoundTrip(r)
+		resp, err := base.RoundTrip(r)
 		return resp, 0, err
 	}
 	var tries atomic.Int64
 	resets := &callFault{reason: "the workspace broke off the request each time that it was sent"}
 	ctx, cancel := context.WithCancelCause(r.Context())
-	resp, err := g.base.RoundTrip(r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+	resp, err := base.RoundTrip(r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		if tries.Add(1) > maxTries {
 			cancel(resets)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -141,5 +142,16 @@ func TestOverHTTP2NothingIsSentForEver(t *testing.T) {
 		if e, acted := callError(ctx, aliceToken(t), err); !acted || e.Code != relay.CodeWorkspaceFailed || s.taken.Load() > maxTries {
 			t.Errorf("%s: sent %d times, acted %v, %v", method, s.taken.Load(), acted, e)
 		}
+	}
+}
+
+func TestOverHTTP2NoLinkIsReadForEver(t *testing.T) {
+	s, transport := newResetting(t, http2.ErrCodeProtocol)
+	w, err := NewWorkspace(WorkspaceConfig{Host: s.address, Timeout: 10 * time.Second})
+	must(t, err)
+	f := newLinkFetcher(RoutesConfig{Workspace: w, Log: slog.New(slog.DiscardHandler)})
+	f.transport = transport.(*http.Transport)
+	if _, _, e := f.get(t.Context(), &sqlLink{Address: s.address + "/x"}, aliceToken(t), 0); e == nil || s.taken.Load() > maxTries {
+		t.Errorf("read %d times, %v", s.taken.Load(), e)
 	}
 }
