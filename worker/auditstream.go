@@ -130,6 +130,7 @@ func (a *AuditStream) Audit(ctx context.Context, r *AuditRecord) error {
 	case m := <-answer:
 		a.heard.Add(1)
 		a.silent.Store(false)
+		a.denied.Store(nil)
 		return a.stored(m)
 	case <-ctx.Done():
 		if a.heard.Load() == heard { // else it has answered others since

@@ -199,3 +199,20 @@ func TestAuditStreamThatAnswersIsNotSilent(t *testing.T) {
 		t.Errorf("a record is lost although the stream answers: %v", err)
 	}
 }
+
+// A denial from before a stream answered is no reason for what it does not answer later.
+func TestAuditStreamForgetsADenial(t *testing.T) {
+	url := startJetStream(t, nil)
+	a := newTestStream(t, url)
+	_, err := operator(t, url).CreateStream(t.Context(), jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"audit.>"}})
+	must(t, err)
+	old := "denied last year"
+	a.denied.Store(&old)
+	if err := a.unconfirmed(); !strings.Contains(err.Error(), old) {
+		t.Error(err)
+	}
+	must(t, a.Audit(t.Context(), testRecord()))
+	if err := a.unconfirmed(); strings.Contains(err.Error(), old) {
+		t.Error(err)
+	}
+}
