@@ -28,6 +28,7 @@ type sealer struct {
 	subjects  relay.Subjects
 	instance  string
 	inbox     relay.ID
+	published int // frames of exchanges that finishedExchange made
 }
 
 func newSealer(t testing.TB, change func(*Config)) *sealer {

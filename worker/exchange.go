@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,12 +14,13 @@ type exchange struct {
 	key   exchangeKey
 	quota *quota // its app's
 
-	mu      sync.Mutex    // orders Deliver: frames that came before the stream existed go first
-	stream  *relay.Stream // nil until the request is admitted
-	run     *exchangeRun  // nil before and after the handler's time
-	pending [][]byte      // frames on ctl that overtook the admission
-	waiting int           // bytes in pending
-	missed  bool          // a frame did not fit there
+	mu      sync.Mutex       // orders Deliver: frames that came before the stream existed go first
+	stream  *relay.Stream    // nil until the request is admitted
+	sent    *relay.SentReply // in place of the stream once that is all that need be kept
+	run     *exchangeRun     // nil before and after the handler's time
+	pending [][]byte         // frames on ctl that overtook the admission
+	waiting int              // bytes in pending
+	missed  bool             // a frame did not fit there
 	refused bool
 }
 
@@ -36,10 +39,12 @@ const (
 func (x *exchange) deliver(b []byte) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.stream != nil {
+	switch {
+	case x.sent != nil:
+		return x.sent.Deliver(b)
+	case x.stream != nil:
 		return x.stream.Deliver(b)
-	}
-	if x.refused {
+	case x.refused:
 		return errNoSuchRequest
 	}
 	if len(x.pending) >= maxPendingFrames || x.waiting+len(b) > maxPendingBytes || !x.quota.mayWait(len(b)) {
@@ -98,6 +103,51 @@ func (x *exchange) done() {
 	x.run = nil
 }
 
+// settle lets go of what a finished reply no longer needs, and returns the memory that it goes on taking; 0: none.
+func (x *exchange) settle() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.sent = x.stream.Sent(); x.sent != nil {
+		x.stream = nil
+		return x.sent.Size() + sentOverhead
+	}
+	if n := x.stream.Unacknowledged(); n > 0 {
+		return n + keptOverhead
+	}
+	return 0
+}
+
+// tick keeps the request alive.
+func (x *exchange) tick() {
+	x.mu.Lock()
+	stream := x.stream
+	x.mu.Unlock()
+	if stream != nil {
+		stream.Tick()
+	}
+}
+
+// resend sends again what is not acknowledged.
+func (x *exchange) resend() {
+	x.mu.Lock()
+	stream, sent := x.stream, x.sent
+	x.mu.Unlock()
+	switch {
+	case sent != nil:
+		sent.Resend()
+	case stream != nil:
+		stream.Resend()
+	}
+}
+
+func (x *exchange) close() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.stream != nil {
+		x.stream.Close()
+	}
+}
+
 // exchanges are the requests that this worker knows: those under way, and those whose finished reply is kept for a resend.
 type exchanges struct {
 	mu       sync.Mutex
@@ -116,6 +166,7 @@ const (
 	keepFinished     = 10 * time.Second
 	maxKept          = 32 << 20 // bytes of finished replies
 	keptOverhead     = 4 << 10  // what an exchange costs beside its frames
+	sentOverhead     = 1 << 10  // the same without its stream
 	errPendingFull   = fault("frames overtook the admission of their request")
 	errNoSuchRequest = fault("a frame for no request of this worker")
 )
@@ -149,19 +200,16 @@ func (e *exchanges) forget(x *exchange) {
 	e.mu.Lock()
 	delete(e.all, x.key)
 	e.mu.Unlock()
-	if x.stream != nil {
-		x.stream.Close()
-	}
+	x.close()
 }
 
 // finish keeps the frames of a reply that the publisher has not acknowledged, for a while and within bounds.
 func (e *exchanges) finish(x *exchange, now time.Duration) {
-	bytes := x.stream.Unacknowledged()
+	bytes := x.settle()
 	if bytes == 0 {
 		e.forget(x)
 		return
 	}
-	bytes += keptOverhead
 	e.mu.Lock()
 	e.finished = append(e.finished, finished{x, now + keepFinished, bytes})
 	e.kept += bytes
@@ -195,23 +243,18 @@ func (e *exchanges) expired(now time.Duration) (drop []*exchange) {
 
 func closeAll(drop []*exchange) {
 	for _, x := range drop {
-		x.stream.Close()
+		x.close()
 	}
 }
 
-// streams lists the streams of all exchanges, finished ones too.
-func (e *exchanges) streams() []*relay.Stream {
+// resend sends again what is not acknowledged, of finished exchanges too.
+func (e *exchanges) resend() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	out := make([]*relay.Stream, 0, len(e.all))
-	for _, x := range e.all {
-		x.mu.Lock()
-		if x.stream != nil {
-			out = append(out, x.stream)
-		}
-		x.mu.Unlock()
+	all := slices.Collect(maps.Values(e.all))
+	e.mu.Unlock()
+	for _, x := range all {
+		x.resend()
 	}
-	return out
 }
 
 // underWay lists the exchanges whose handler has not ended.
@@ -233,6 +276,6 @@ func (e *exchanges) underWay() []*exchange {
 func (e *exchanges) tick(now time.Duration) {
 	e.sweep(now)
 	for _, x := range e.underWay() {
-		x.stream.Tick()
+		x.tick()
 	}
 }

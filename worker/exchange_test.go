@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -10,14 +11,16 @@ import (
 	"github.com/obo-relay/obo-relay/relay"
 )
 
-// finishedExchange is one with a reply of that size that nobody has acknowledged.
-func finishedExchange(t *testing.T, s *sealer, grant *relay.Grant, e *exchanges, size int) *exchange {
+// finishedExchange is one with a reply of that size that nobody has acknowledged. A request that is whole left its stream
+// nothing to do.
+func finishedExchange(t *testing.T, s *sealer, grant *relay.Grant, e *exchanges, size int, request relay.FrameType) *exchange {
 	t.Helper()
 	id := relay.NewID()
-	x := e.start(exchangeKey{"ui", id}, newQuota())
+	x := e.start(exchangeKey{"ui", id}, s.quota)
 	stream := relay.NewStream(t.Context(), relay.StreamConfig{
 		Role: relay.RoleService, ID: id, Grant: grant, Limit: relay.MaxFrame, Budget: relay.NewBudget(1), Now: s.clock.now,
-		Publish: func([]byte, relay.FrameType, int) error { return nil },
+		Request: relay.HeadFrame{Type: request},
+		Publish: func([]byte, relay.FrameType, int) error { s.published++; return nil },
 	})
 	x.admit(stream, nil)
 	must(t, stream.SendHead([]byte(`{"status":200,"header":{},"length":-1}`), make([]byte, size), true, 200))
@@ -87,19 +90,50 @@ func TestExchangeAsksForWhatItMissed(t *testing.T) {
 
 // A finished reply is kept for ten seconds, or not at all if there is nothing to keep.
 func TestExchangesRetention(t *testing.T) {
+	for request, stays := range map[relay.FrameType]bool{relay.FrameHead: true, relay.FrameWhole: false} {
+		s := newSealer(t, nil)
+		grant, _ := s.grant()
+		e := newExchanges()
+		x := finishedExchange(t, s, grant, e, 1000, request)
+		stream := x.stream
+		e.finish(x, time.Minute)
+		if (x.stream != nil) != stays || (x.sent == nil) != stays {
+			t.Errorf("after a request in frame %d: the stream %v, the reply %v", request, x.stream, x.sent)
+		}
+		e.resend()
+		e.tick(time.Minute + keepFinished - 1)
+		if e.get(x.key) == nil || s.published < 2 {
+			t.Error("forgotten too early")
+		}
+		e.tick(time.Minute + keepFinished)
+		if e.get(x.key) != nil || stream.Err() == nil || e.kept != 0 {
+			t.Error("kept too long")
+		}
+	}
+}
+
+// Many small replies that nobody acknowledges take the memory that is counted for them.
+func TestExchangesCountWhatTheyKeep(t *testing.T) {
+	const n, size = 2000, 1000
 	s := newSealer(t, nil)
 	grant, _ := s.grant()
 	e := newExchanges()
-	x := finishedExchange(t, s, grant, e, 1000)
-	e.finish(x, time.Minute)
-	e.tick(time.Minute + keepFinished - 1)
-	if e.get(x.key) == nil || x.stream.Err() != nil {
-		t.Error("forgotten too early")
+	in := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // also what pools hold
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
 	}
-	e.tick(time.Minute + keepFinished)
-	if e.get(x.key) != nil || x.stream.Err() == nil || e.kept != 0 {
-		t.Error("kept too long")
+	before := in()
+	for range n {
+		e.finish(finishedExchange(t, s, grant, e, size, relay.FrameWhole), 0)
 	}
+	took := in() - before
+	if took > int64(e.kept) || e.kept > n*(size+sentOverhead+200) {
+		t.Errorf("%d replies of %d bytes take %d bytes each, %d are counted", n, size, took/n, e.kept/n)
+	}
+	runtime.KeepAlive(e)
 }
 
 // Over the bound the oldest go first.
@@ -109,7 +143,7 @@ func TestExchangesKeepWithinBounds(t *testing.T) {
 	e := newExchanges()
 	var all []*exchange
 	for range maxKept/(60<<10) + 10 {
-		x := finishedExchange(t, s, grant, e, 60<<10)
+		x := finishedExchange(t, s, grant, e, 60<<10, relay.FrameWhole)
 		e.finish(x, 0)
 		all = append(all, x)
 		if e.kept > maxKept {

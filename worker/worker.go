@@ -239,9 +239,7 @@ func (w *Worker) keep(ctx context.Context, up <-chan struct{}) {
 			w.admission.forget()
 		case <-up:
 			w.announcer.soon()
-			for _, s := range w.exchanges.streams() {
-				s.Resend()
-			}
+			w.exchanges.resend()
 		case <-tick.C:
 			if step, err := w.admission.clockStep(); step != 0 {
 				w.log.Warn("the wall clock was stepped: all instance keys and grants are dropped", "step", step)
