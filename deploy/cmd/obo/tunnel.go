@@ -102,7 +102,7 @@ func (t tunnel) serve(ctx context.Context, listener net.Listener) error {
 		}
 		all.Go(func() {
 			if err := t.carry(ctx, local); err != nil && ctx.Err() == nil {
-				fmt.Fprintln(t.stderr, "obo tunnel:", err)
+				fmt.Fprintln(t.stderr, "obo tunnel:", doctor.OneLine(err.Error()))
 			}
 		})
 	}

@@ -198,3 +198,29 @@ func TestTunnelTakesAnotherToken(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// colourful is a Databricks CLI that fails in colours.
+type colourful struct{ fixedToken }
+
+func (colourful) Token(context.Context) (string, error) { return "", errors.New("\x1b[31mno\x1b[0m") }
+
+// What others say is shown, and steers no terminal.
+func TestTunnelsTextIsHarmless(t *testing.T) {
+	door, err := brokerapp.New(brokerapp.Config{Address: "http://127.0.0.1:1", Tokens: colourful{}})
+	relaytest.Must(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	relaytest.Must(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	read, write := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- tunnel{door, write}.serve(ctx, listener) }()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	relaytest.Must(t, err)
+	defer conn.Close()
+	line, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil || line != "obo tunnel: \ufffd[31mno\ufffd[0m\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	stop()
+	relaytest.Must(t, <-ended)
+}
