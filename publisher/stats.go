@@ -32,7 +32,7 @@ func (t *Transport) Stats() Stats {
 	}
 	select {
 	case <-t.ready:
-		s.NATS = relay.ConnStatsOf(t.nc.NATS(), t.slow.Load())
+		s.NATS = t.nc.Stats(t.slow.Load())
 	default: // Run has not begun
 	}
 	return s

@@ -1,8 +1,6 @@
 package relay
 
-import "github.com/nats-io/nats.go"
-
-// ConnStats are the counters of a NATS connection.
+// ConnStats are the counters of a connection to NATS.
 type ConnStats struct {
 	Connected                                  bool
 	Reconnects                                 uint64
@@ -10,8 +8,23 @@ type ConnStats struct {
 	MessagesIn, MessagesOut, BytesIn, BytesOut uint64
 }
 
-// ConnStatsOf reads them. nats.go does not count slow consumers: see ConnectConfig.OnSlow.
-func ConnStatsOf(nc *nats.Conn, slow uint64) ConnStats {
-	s := nc.Stats()
-	return ConnStats{nc.IsConnected(), s.Reconnects, slow, s.InMsgs, s.OutMsgs, s.InBytes, s.OutBytes}
+// Stats reads the counters, which go on where another connection takes the place of one that is over. nats.go does not count slow
+// consumers: see ConnectConfig.OnSlow.
+func (k *Conn) Stats(slow uint64) ConnStats {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	sum := k.past
+	sum.Connected, sum.SlowConsumers = k.NATS().IsConnected(), slow
+	k.count(&sum)
+	return sum
+}
+
+// count adds what the connection of this moment has counted; the caller holds mu.
+func (k *Conn) count(sum *ConnStats) {
+	s := k.NATS().Stats()
+	sum.Reconnects += s.Reconnects
+	sum.MessagesIn += s.InMsgs
+	sum.MessagesOut += s.OutMsgs
+	sum.BytesIn += s.InBytes
+	sum.BytesOut += s.OutBytes
 }

@@ -20,6 +20,7 @@ type Conn struct {
 	mu            sync.Mutex
 	subscriptions []*subscription
 	over          bool
+	past          ConnStats // of the connections before
 	deniedPause   time.Duration
 }
 
@@ -108,6 +109,10 @@ func (k *Conn) open() error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.NATS() != nil {
+		k.count(&k.past)
+		k.past.Reconnects++
+	}
 	defer k.current.Store(nc)
 	if k.over {
 		nc.Close()

@@ -28,6 +28,12 @@ func TestKeepOutlivesAnUnknownError(t *testing.T) {
 	}
 	await(t, up)
 	first := k.NATS()
+	for range 3 {
+		if err := first.Publish("x", nil); err != nil {
+			t.Fatal(err)
+		}
+		await(t, got)
+	}
 	lower := opts
 	lower.MaxPayload = 64 << 10
 	if err := s.ReloadOptions(&lower); err != nil {
@@ -47,6 +53,9 @@ func TestKeepOutlivesAnUnknownError(t *testing.T) {
 	}
 	if m := await(t, got); string(m.Data) != "again" {
 		t.Errorf("%q came", m.Data)
+	}
+	if s := k.Stats(7); !s.Connected || s.Reconnects != 1 || s.MessagesIn != 4 || s.MessagesOut != 5 || s.SlowConsumers != 7 {
+		t.Errorf("%+v: want what both connections have counted", s)
 	}
 }
 

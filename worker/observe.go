@@ -80,7 +80,7 @@ func (w *Worker) Stats() Stats {
 	}
 	select {
 	case <-w.ready:
-		s.NATS = relay.ConnStatsOf(w.nc.NATS(), w.slow.Load())
+		s.NATS = w.nc.Stats(w.slow.Load())
 	default: // Run has not begun
 	}
 	return s
