@@ -272,7 +272,7 @@ func (s *sqlStatement) cancel(ctx context.Context) {
 			}
 		}
 		if refused || !pause(ctx, cancelAgain) {
-			s.log.Warn("a statement whose caller has left could not be canceled, it may go on", "statement", s.id)
+			s.log.Warn("a statement that nobody waits for could not be canceled, it may go on", "statement", s.id)
 			return
 		}
 	}

@@ -24,7 +24,7 @@ func TestSQLCancelThatIsRefusedIsTold(t *testing.T) {
 		statement.cancel(t.Context())
 		workspace.Close()
 		server.Close()
-		if text := log.take(); strings.Contains(text, "could not be canceled") != told || calls != 1 {
+		if text := log.take(); strings.Contains(text, "a statement that nobody waits for could not be canceled") != told || calls != 1 {
 			t.Errorf("%d: %d calls, logged %q", status, calls, text)
 		}
 	}
