@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -138,7 +139,10 @@ func (c ConnectConfig) Validate() error {
 		if !strings.Contains(p, "://") {
 			p = "nats://" + p
 		}
-		if _, err := url.Parse(p); err == nil {
+		if u, err := url.Parse(p); err == nil {
+			if !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) { // nats.go connects without TLS to any other
+				faults = append(faults, errors.New("the scheme of a NATS URL is none of nats, tls, ws, wss and app"))
+			}
 			continue
 		}
 		// The error's text holds the URL, and that may hold a password; so may what was cut off at a comma.

@@ -288,8 +288,18 @@ func TestConnectConfigReportsAllFaults(t *testing.T) {
 			t.Errorf("%q is not in %v", part, err)
 		}
 	}
-	for _, url := range []string{"127.0.0.1:4222", "nats://a, tls://b:1", "wss://host/path", "nats://u:p@h", "u:p@a,u:p@b", "nats://a,nats://u:p@b"} {
+	for _, url := range []string{"127.0.0.1:4222", "nats://a, tls://b:1", "TLS://host", "wss://host/path", "nats://u:p@h", "u:p@a,u:p@b", "nats://a,nats://u:p@b"} {
 		if err := (ConnectConfig{URL: url}).Validate(); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// nats.go takes any other scheme for nats, so that a misspelled tls would be a connection in the clear.
+func TestConnectConfigKnowsTheSchemes(t *testing.T) {
+	for _, url := range []string{"tsl://host:4222", "nats://a:4222,tsl://b:4222", "foo://u:" + canary + "@host", "mqtt://host"} {
+		err := ConnectConfig{URL: url}.Validate()
+		if err == nil || !strings.Contains(err.Error(), "none of nats, tls, ws, wss and app") || strings.Contains(err.Error(), canary) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
