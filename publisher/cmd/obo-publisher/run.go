@@ -88,6 +88,9 @@ func assemble(f flags, log *slog.Logger) (*process, error) {
 	if sideFault == nil {
 		p.transport, err = publisher.New(cfg)
 	} else {
+		if cfg.App == "" && f.KitFile+f.Kit != "" {
+			cfg.App = "stand-in" // for the name in the kit, which has a fault
+		}
 		err = errors.Join(sideFault, ownFaults(cfg))
 	}
 	routes, routeFault := parseRoutes(f.Route, side.Trust)

@@ -88,6 +88,9 @@ func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 		if f.UserLookup == "on" && lookup == nil {
 			cfg.Policy = nil // it misses a look-up that is faulty, not off
 		}
+		if cfg.Service == "" && f.KitFile+f.Kit != "" {
+			cfg.Service = "stand-in" // for the name in the kit, which has a fault
+		}
 		err = errors.Join(err, ownFaults(cfg))
 	} else if w, err = worker.New(cfg); err == nil {
 		front, err = f.openFront(w, o)
