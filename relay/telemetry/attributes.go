@@ -55,12 +55,17 @@ func Outcome(e *relay.Error) string {
 
 // Method is an attribute that callers cannot fill at will.
 func Method(m string) attribute.KeyValue {
-	switch m {
-	case http.MethodConnect, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost,
-		http.MethodPut, http.MethodTrace:
-		return semconv.HTTPRequestMethodKey.String(m)
+	for _, known := range methods {
+		if m == known {
+			return semconv.HTTPRequestMethodKey.String(known) // m is a part of a whole head, which a metric would keep for ever
+		}
 	}
 	return semconv.HTTPRequestMethodOther
+}
+
+var methods = [...]string{
+	http.MethodConnect, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost,
+	http.MethodPut, http.MethodTrace,
 }
 
 // path is the attribute of a path that the relay would take; of any other nothing is said.
