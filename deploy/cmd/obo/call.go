@@ -55,7 +55,17 @@ func (c *callCommand) Run(t *terminal) error {
 	go func() { ended <- transport.Run(ctx) }()
 	err = c.exchange(t, transport, request)
 	stop()
-	return errors.Join(withRemedy(err, side.Connect), <-ended)
+	err = withRemedy(err, side.Connect)
+	var late <-chan time.Time
+	if t.ctx.Err() != nil { // who interrupts it does not wait for an attempt to connect that is under way
+		late = time.After(time.Second)
+	}
+	select {
+	case fault := <-ended:
+		return errors.Join(err, fault)
+	case <-late:
+		return err
+	}
 }
 
 // request is what to send, or all faults at once.
