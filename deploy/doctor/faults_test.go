@@ -127,6 +127,29 @@ func TestWrongNKey(t *testing.T) {
 	report.wantOnly(t, "nats")
 }
 
+// What hangs up has refused no user.
+func TestServerThatHangsUp(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	go func() {
+		for {
+			conn, err := other.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	r := newRig(t, relaytest.Options{})
+	r.cfg.Side.Connect.URL = "nats://" + other.Addr().String()
+	report := r.look()
+	report.want(t, "nats", Failed, "a connection cannot be made: ", "handshake_first")
+	report.wantOnly(t, "nats")
+}
+
 func TestDeniedPermission(t *testing.T) {
 	for denied, test := range map[string]struct{ old, new, want string }{
 		"publish":   {"obo.v1.ctl.middleware.*.ui.*", "obo.v1.ctl.other.*.ui.*", "publish obo.v1.ctl.middleware."},

@@ -109,7 +109,11 @@ func (d *doctor) connectNATS() bool {
 	nc, err := relay.ConnectOnce(cfg, nats.Timeout(d.cfg.Timeout))
 	d.connect = time.Since(begin)
 	if err != nil {
-		d.fail("nats", fmt.Sprintf("the server does not let the user %s in: %s", publicKey(cfg.NKeySeed), withoutURL(err)), cfg.Remedy(err))
+		what := "a connection cannot be made"
+		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
+			what = "the server does not let the user " + publicKey(cfg.NKeySeed) + " in"
+		}
+		d.fail("nats", what+": "+withoutURL(err), cfg.Remedy(err))
 		return false
 	}
 	d.nc = nc
