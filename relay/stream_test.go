@@ -272,6 +272,7 @@ func TestStreamKeepsAlive(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute) // synctest's clock
+		<-p.accepted
 		if p.app.Err() != nil || p.svc.Err() != nil {
 			t.Fatalf("%v, %v", p.app.Err(), p.svc.Err())
 		}

@@ -70,7 +70,7 @@ func (w *Worker) ended(x *exchange, e *exchangeRun, start time.Time, told func(R
 // publisher returns how the frames of one reply leave.
 func (w *Worker) publisher(subject, control string, id relay.ID) relay.Publish {
 	return func(payload []byte, _ relay.FrameType, status int) error {
-		return w.nc.NATS().PublishMsg(&nats.Msg{Subject: subject, Reply: control, Header: w.cfg.Hints.Reply(id, status), Data: payload})
+		return w.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: control, Header: w.cfg.Hints.Reply(id, status), Data: payload})
 	}
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"log/slog"
 	"math"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -141,5 +144,18 @@ func TestTokenThatExpiresInTheQueue(t *testing.T) {
 	w.ended(x, e, time.Now(), nil)
 	if _, code, _ := e.response.result(); code != relay.CodeTokenExpired {
 		t.Errorf("the code is %q", code)
+	}
+}
+
+// A reply that is streaming while another connection takes the place of one that is over waits for it, and does not break off.
+func TestRepliesWaitForTheNextConnection(t *testing.T) {
+	k, err := relay.Keep(relay.ConnectConfig{URL: as("worker", startJetStream(t, nil))})
+	must(t, err)
+	defer k.Close()
+	w := &Worker{nc: k, cfg: Config{Hints: relay.HintsNone}}
+	k.NATS().Close()
+	err = w.publisher("x", "y", relay.NewID())([]byte("frame"), relay.FrameData, 0)
+	if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("%v: want an error of a connection that will be back", err)
 	}
 }
