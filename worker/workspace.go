@@ -28,8 +28,8 @@ type WorkspaceConfig struct {
 	// uses the proxy that HTTPS_PROXY and NO_PROXY name.
 	Transport http.RoundTripper
 	// RetryTimeout limits the time in which a GET or HEAD is tried again after 429, 502, 503, 504 or a broken connection.
-	// Other methods are never sent twice, but for a DELETE whose HTTP/2 stream is reset, up to eight times. Negative = no
-	// second try. Defaults to 5 s.
+	// Other methods are never sent twice, but for what the workspace proves that it did not take, and a DELETE whose HTTP/2
+	// stream is reset: up to eight times. Negative = no second try. Defaults to 5 s.
 	RetryTimeout time.Duration
 	// Timeout is the longest time without a sign of life from the workspace. Defaults to 60 s, since a SQL statement may
 	// be waited for during 50 s.

@@ -46,12 +46,23 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 	}
 	r = r.Clone(r.Context())
 	r.Header.Set("User-Agent", g.userAgent) // the SDK's tells what it finds in the environment
+	var body func() (io.ReadCloser, error)
 	if !relay.SafeMethod(r.Method) {
-		sendOnce(r)
+		body = sendOnce(r)
 	}
 	deadline := time.Now().Add(retryTimeout)
 	for attempt := 0; ; attempt++ {
 		resp, tries, err := fewTries(g.base, r)
+		if notTaken(err) {
+			if body == nil || attempt+1 >= maxTries || !pause(r.Context(), time.Duration(attempt)*minBackoff/2) {
+				return nil, &callFault{reason: "the workspace did not take the request, it may be about to close its connections", unsent: true}
+			}
+			r = r.WithContext(r.Context()) // net/http may still look at the last one
+			if r.Body, err = body(); err != nil {
+				return nil, newCallFault(err)
+			}
+			continue
+		}
 		wait, again := retryAfter(r, resp, err, attempt)
 		if !again || time.Now().Add(wait).After(deadline) {
 			if err != nil && tries > 0 && !relay.SafeMethod(r.Method) { // the last one proves nothing of those before
@@ -110,12 +121,25 @@ func (b *endingBody) Close() error {
 
 // sendOnce leaves net/http nothing to send again: by itself it repeats what has an Idempotency-Key, and over HTTP/2 whatever
 // the server resets, also with PROTOCOL_ERROR, which does not say that the request was not executed. A DELETE without a body is
-// left as it is: some servers would refuse one that seems to have a body.
-func sendOnce(r *http.Request) {
-	r.GetBody = nil
+// left as it is: some servers would refuse one that seems to have a body. It returns how the body is had again, nil if it cannot.
+func sendOnce(r *http.Request) (body func() (io.ReadCloser, error)) {
+	body, r.GetBody = r.GetBody, nil
 	if (r.Body == nil || r.Body == http.NoBody) && r.Method != http.MethodDelete {
-		r.Body = io.NopCloser(strings.NewReader("")) // which is not known to be empty
+		body = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("")), nil } // not known to be empty
+		r.Body, _ = body()
 	}
+	return body
+}
+
+// notTaken reports an error that proves that the server did not process a request with a body (RFC 9113 sections 6.8 and 8.7):
+// net/http would send it again, if it could. It has no type for that.
+func notTaken(err error) bool {
+	if err == nil {
+		return false
+	}
+	_, why, ok := strings.Cut(err.Error(), "http2: Transport: cannot retry err [")
+	return ok && (strings.HasPrefix(why, "http2: Transport received Server's graceful shutdown GOAWAY]") ||
+		strings.HasPrefix(why, "stream error: ") && strings.Contains(why, "; REFUSED_STREAM; received from peer]"))
 }
 
 const (

@@ -24,6 +24,7 @@ type resetting struct {
 	code     http2.ErrCode
 	leaves   atomic.Bool // for good, with the first reset
 	listener net.Listener
+	goAways  atomic.Int64 // so many streams are not taken, as of a server that is replaced
 	taken    atomic.Int64
 }
 
@@ -72,6 +73,10 @@ func (s *resetting) serve(conn net.Conn) {
 		h := frame.Header()
 		if (h.Type == http2.FrameHeaders || h.Type == http2.FrameData) && h.Flags.Has(http2.FlagDataEndStream) {
 			s.taken.Add(1)
+			if s.goAways.Add(-1) >= 0 {
+				_ = f.WriteGoAway(0, http2.ErrCodeNo, nil) // took no stream
+				continue
+			}
 			if s.leaves.Load() {
 				_ = s.listener.Close()
 				_ = f.WriteGoAway(h.StreamID, http2.ErrCodeNo, nil)
@@ -153,5 +158,37 @@ func TestOverHTTP2NoLinkIsReadForEver(t *testing.T) {
 	f.transport = transport.(*http.Transport)
 	if _, _, e := f.get(t.Context(), &sqlLink{Address: s.address + "/x"}, aliceToken(t), 0); e == nil || s.taken.Load() > maxTries {
 		t.Errorf("read %d times, %v", s.taken.Load(), e)
+	}
+}
+
+// What the workspace proves that it did not take (RFC 9113 sections 6.8 and 8.7) is sent again, as net/http would.
+func TestOverHTTP2WhatWasNotTakenIsSentAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		goAways int64
+		code    http2.ErrCode
+		body    io.Reader
+		taken   int64
+		acted   bool
+	}{
+		"a server that goes":                   {2, http2.ErrCodeProtocol, strings.NewReader("{}"), 3, true},
+		"without a body":                       {1, http2.ErrCodeProtocol, nil, 2, true},
+		"a body that can be read once":         {1, http2.ErrCodeProtocol, io.MultiReader(strings.NewReader("{}")), 1, false},
+		"refused for ever":                     {0, http2.ErrCodeRefusedStream, strings.NewReader("{}"), maxTries, false},
+		"refused, a body that is read once":    {0, http2.ErrCodeRefusedStream, io.MultiReader(strings.NewReader("{}")), 1, false},
+		"a server that goes, and then refuses": {1, http2.ErrCodeRefusedStream, strings.NewReader("{}"), maxTries, false},
+	} {
+		s, transport := newResetting(t, c.code)
+		s.goAways.Store(c.goAways)
+		w, err := NewWorkspace(WorkspaceConfig{Host: s.address, Transport: transport})
+		must(t, err)
+		resp, err := w.do(t.Context(), aliceToken(t), "POST", statementsAPI, nil, c.body, 0)
+		if err == nil {
+			discard(resp)
+			t.Fatal("answered")
+		}
+		e, acted := callError(t.Context(), aliceToken(t), err)
+		if s.taken.Load() != c.taken || acted != c.acted || (e.Code == relay.CodeWorkspaceDown) == acted {
+			t.Errorf("%s: sent %d times, acted %v, %v", name, s.taken.Load(), acted, e)
+		}
 	}
 }
