@@ -1,10 +1,12 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -174,10 +176,22 @@ func (a *attempt) upload(body io.ReadCloser) {
 			return
 		}
 		if err != nil {
-			a.stream.Cancel(relay.CodeCanceled, relay.Wrap(relay.CodeCanceled, err, "reading the request's body"))
+			a.stream.Cancel(relay.CodeCanceled, unread(err))
 			return
 		}
 	}
+}
+
+// unread is what becomes of a request whose body broke off: the caller left, or is there and hears that the body is at fault.
+// The handler may have read a part of it by then.
+func unread(err error) *relay.Error {
+	_, network := errors.AsType[net.Error](err)
+	if network || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errBodyClosed) {
+		return relay.Wrap(relay.CodeCanceled, err, "reading the request's body")
+	}
+	e := relay.Wrap(relay.CodeBadRequest, err, "the body could not be read to its end")
+	e.Outcome = relay.Unknown
+	return e
 }
 
 // reply waits for the head of the reply.
@@ -230,7 +244,7 @@ func (a *attempt) broken(err error) *failure {
 	if e.Code == relay.CodeOutcomeUnknown || e.Code == relay.CodeRefusedUnverified {
 		a.t.directory.avoid(a.where.instance)
 	}
-	return &failure{&e, e.Code.Info().Outcome}
+	return &failure{&e, cmp.Or(e.Outcome, e.Code.Info().Outcome)}
 }
 
 // inform passes a 1xx reply on to the sidecar's caller and to whoever traces the request, as net/http does.

@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http/httptest"
 	"strings"
@@ -38,6 +39,30 @@ func TestContinueBesideAnInform(t *testing.T) {
 		}
 		if err != nil || !strings.HasSuffix(string(got), "\r\n\r\ndone") || !strings.HasPrefix(string(got), "HTTP/1.1 100 Continue\r\n\r\n") || strings.Count(string(got), "HTTP/1.1 103 Early Hints\r\n\r\n") != 10 {
 			t.Errorf("%q, %v", got, err)
+		}
+		_ = c.Close()
+		srv.Close()
+	}
+}
+
+// A caller who sends a body that is none hears so: nobody left. It may have been executed, since the beginning had gone out.
+func TestMalformedBody(t *testing.T) {
+	for sent, want := range map[string]string{
+		"4\r\npart\r\nno length\r\n": `"code":"bad_request","outcome":"unknown"`,
+		"4\r\npartand more":          `"code":"bad_request","outcome":"unknown"`,
+		"4\r\npart\r\n":              `"code":"canceled","outcome":"unknown"`, // and no more: the caller left
+	} {
+		_, transport := newStandIn(t, nil, func(*relay.Stream) {})
+		srv := httptest.NewServer(sidecarOf(t, transport))
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n%s: %s\r\n\r\n%s", relay.HeaderAccessToken, testJWT("alice", time.Now().Add(time.Hour)), sent)
+		_ = c.(*net.TCPConn).CloseWrite()
+		got, err := io.ReadAll(c)
+		if err != nil || !strings.Contains(string(got), want) {
+			t.Errorf("%q: %q, %v", sent, got, err)
 		}
 		_ = c.Close()
 		srv.Close()
