@@ -31,7 +31,7 @@ func (a *announcer) soon() {
 // run announces until ctx ends.
 func (a *announcer) run(ctx context.Context) {
 	for {
-		a.announce()
+		a.announce(ctx)
 		if !pause(ctx, discoverPause) {
 			return
 		}
@@ -60,7 +60,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // announce publishes one announcement, after what was subscribed has reached the server: whoever hears it can send.
-func (a *announcer) announce() {
+func (a *announcer) announce(ctx context.Context) {
 	w := a.w
 	nc := w.nc.NATS()
 	if !nc.IsConnected() {
@@ -70,7 +70,12 @@ func (a *announcer) announce() {
 		w.log.Error("not announced: raise the NATS server's max_payload", "max_payload", most, "needed", relay.MinMaxPayload)
 		return
 	}
-	if err := nc.FlushTimeout(2 * time.Second); err != nil {
+	flush, done := context.WithTimeout(ctx, 2*time.Second)
+	defer done()
+	if err := nc.FlushWithContext(flush); err != nil {
+		if ctx.Err() != nil {
+			return
+		}
 		w.log.Warn("not announced: the NATS server does not answer", "error", err)
 		return
 	}

@@ -46,6 +46,9 @@ const (
 	hardLeast  = 512
 )
 
+// lastWord is how long a worker that leaves tries to say so, to a NATS server that may be silent.
+const lastWord = time.Second
+
 // forgetEvery is how often grants are dropped that have run out.
 const forgetEvery = 10 * time.Second
 
@@ -153,8 +156,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	stop()
 	background.Wait()
 	w.phase.Store(phaseGone)
-	w.announcer.announce()                  // the last word: publishers forget this instance at once
-	_ = nc.NATS().FlushTimeout(time.Second) // best effort
+	last, done := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+	defer done()
+	w.announcer.announce(last)           // publishers forget this instance at once
+	_ = nc.NATS().FlushWithContext(last) // best effort
 	return nil
 }
 

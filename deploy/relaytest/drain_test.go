@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -163,4 +164,47 @@ func TestBurst(t *testing.T) {
 		}
 	})
 	handler.want(t, served.Load())
+}
+
+// A NATS server that is connected and silent does not keep a worker that is to leave: a platform kills soon.
+func TestDrainWithASilentServer(t *testing.T) {
+	n, _ := start(t)
+	door, err := net.Listen("tcp", "127.0.0.1:0")
+	relaytest.Must(t, err)
+	defer door.Close()
+	var silent atomic.Bool
+	go func() {
+		for {
+			c, err := door.Accept()
+			if err != nil {
+				return
+			}
+			s, err := net.Dial("tcp", strings.TrimPrefix(n.URL, "nats://"))
+			if err != nil {
+				_ = c.Close()
+				return
+			}
+			go func() { defer s.Close(); _, _ = io.Copy(s, c) }()
+			go func() {
+				defer c.Close()
+				for b := make([]byte, 1024); ; {
+					got, err := s.Read(b)
+					if err != nil {
+						return
+					}
+					if !silent.Load() {
+						_, _ = c.Write(b[:got])
+					}
+				}
+			}()
+		}
+	}()
+	_, stop := n.Worker(http.HandlerFunc(echo), func(c *worker.Config) { c.NATS.URL = "nats://" + door.Addr().String() })
+	waitForWorkers(t, n, 1)
+	silent.Store(true)
+	begun := time.Now()
+	stop()
+	if took := time.Since(begun); took > 2900*time.Millisecond { // it was three seconds at least, or five
+		t.Errorf("left after %v", took)
+	}
 }
