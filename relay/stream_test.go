@@ -111,18 +111,24 @@ func TestStreamSurvivesChaos(t *testing.T) {
 				p := newPair(t)
 				r, back := rand.New(rand.NewPCG(n, 1)), rand.New(rand.NewPCG(n, 2))
 				var held []message
+				var lost, lostBack int // in a row: three keep-alives that are lost are silence, rightly
 				p.toSvc.mangle = func(i int, m message) []message {
-					if i == 0 {
-						return []message{m}
+					what := r.IntN(10)
+					if i == 0 || lost == 2 {
+						what = 9
 					}
-					switch r.IntN(10) {
+					lost++
+					switch what {
 					case 0:
 						return nil
-					case 1:
-						return []message{m, m}
 					case 2:
 						held = append(held, m)
 						return nil
+					}
+					lost = 0
+					switch what {
+					case 1:
+						return []message{m, m}
 					case 3:
 						out := append([]message{m}, held...)
 						held = nil
@@ -131,9 +137,11 @@ func TestStreamSurvivesChaos(t *testing.T) {
 					return []message{m}
 				}
 				p.toApp.mangle = func(_ int, m message) []message {
-					if back.IntN(10) == 0 {
+					if back.IntN(10) == 0 && lostBack < 2 {
+						lostBack++
 						return nil
 					}
+					lostBack = 0
 					return []message{m}
 				}
 				p.exchangeIntact()
