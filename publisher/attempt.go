@@ -189,7 +189,7 @@ func unread(err error) *relay.Error {
 	if network || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errBodyClosed) {
 		return relay.Wrap(relay.CodeCanceled, err, "reading the request's body")
 	}
-	e := relay.Wrap(relay.CodeBadRequest, err, "the body could not be read to its end")
+	e := relay.Wrap(relay.CodeBadRequest, relay.UnquotedError(err), "the body could not be read to its end")
 	e.Outcome = relay.Unknown
 	return e
 }

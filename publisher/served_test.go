@@ -1,8 +1,10 @@
 package publisher
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http/httptest"
 	"strings"
@@ -66,5 +68,31 @@ func TestMalformedBody(t *testing.T) {
 		}
 		_ = c.Close()
 		srv.Close()
+	}
+}
+
+// What is wrong with a caller's body is in the log, what the caller sent is not: net/http quotes the line of a trailer.
+func TestMalformedTrailerIsNotLogged(t *testing.T) {
+	_, transport := newStandIn(t, nil, func(*relay.Stream) {})
+	var log bytes.Buffer
+	h, err := NewSidecar(SidecarConfig{Transport: transport, Service: "middleware", Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(h)
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n%s: %s\r\n\r\n4\r\npart\r\n0\r\nX-Sum hunter2\r\n\r\n", relay.HeaderAccessToken, testJWT("alice", time.Now().Add(time.Hour)))
+	_ = c.(*net.TCPConn).CloseWrite()
+	got, err := io.ReadAll(c)
+	srv.Close() // the log is complete
+	if err != nil || !strings.Contains(string(got), `"code":"bad_request","outcome":"unknown"`) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if !strings.Contains(log.String(), "malformed MIME header") || strings.Contains(log.String()+string(got), "hunter2") {
+		t.Errorf("the log is %s", log.String())
 	}
 }

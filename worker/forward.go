@@ -120,19 +120,8 @@ func upstreamError(ctx context.Context, err error) *relay.Error {
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" && !hadConnection(ctx) {
 		return relay.Wrap(relay.CodeUpstreamDown, err, "nothing answers at the middleware app's address")
 	}
-	return relay.Wrap(relay.CodeUpstreamFailed, unquotedError{err}, "the connection to the middleware app broke")
+	return relay.Wrap(relay.CodeUpstreamFailed, relay.UnquotedError(err), "the connection to the middleware app broke")
 }
-
-// unquoted is what net/http says of an app, up to where it quotes what that has sent: most often a part of a reply.
-func unquoted(text string) string {
-	text, _, _ = strings.Cut(text, `"`)
-	return strings.TrimSpace(text)
-}
-
-type unquotedError struct{ error }
-
-func (e unquotedError) Error() string { return unquoted(e.error.Error()) }
-func (e unquotedError) Unwrap() error { return e.error }
 
 // errorLog is a log for net/http.
 func errorLog(log *slog.Logger, level slog.Level) *stdlog.Logger {
@@ -145,7 +134,7 @@ type unquotedWriter struct {
 }
 
 func (u unquotedWriter) Write(p []byte) (int, error) {
-	u.log.Log(context.Background(), u.level, unquoted(string(p)))
+	u.log.Log(context.Background(), u.level, relay.Unquoted(string(p)))
 	return len(p), nil
 }
 

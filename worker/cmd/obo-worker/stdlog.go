@@ -3,7 +3,8 @@ package main
 import (
 	stdlog "log"
 	"log/slog"
-	"strings"
+
+	"github.com/obo-relay/obo-relay/relay"
 )
 
 // tameStdlog has what the standard library logs by itself go to the log, up to the first quotation: net/http's client quotes
@@ -16,7 +17,6 @@ func tameStdlog(log *slog.Logger) {
 type unquoted struct{ log *slog.Logger }
 
 func (u unquoted) Write(p []byte) (int, error) {
-	text, _, _ := strings.Cut(strings.TrimSpace(string(p)), `"`)
-	u.log.Warn("standard library: " + strings.TrimSpace(text))
+	u.log.Warn("standard library: " + relay.Unquoted(string(p)))
 	return len(p), nil
 }
