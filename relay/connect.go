@@ -2,17 +2,10 @@ package relay
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
-	"net"
-	"net/url"
-	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -62,35 +55,6 @@ func (c ConnectConfig) Format(s fmt.State, _ rune) {
 	_, _ = fmt.Fprint(s, "[NATS "+redactURLs(c.URL)+"]")
 }
 
-// redactURLs drops user, password and token from each URL of a list.
-func redactURLs(list string) string {
-	if strings.HasPrefix(list, "app:") && brokerapp.CheckAddress(list) == nil {
-		return list
-	}
-	parts := strings.Split(list, ",")
-	from := 0 // the first that may be shown
-	for i := range parts {
-		if torn(parts, i) {
-			from = i
-		}
-	}
-	parts = parts[from:]
-	for i, p := range parts {
-		scheme, rest, ok := strings.Cut(p, "://")
-		if !ok {
-			scheme, rest = "nats", p
-		}
-		parts[i] = strings.TrimSpace(scheme) + "://" + rest[strings.LastIndex(rest, "@")+1:]
-	}
-	return strings.Join(parts, ",")
-}
-
-// torn reports whether a part of a list of URLs looks like the end of one whose password, or token, holds a comma: what stands
-// before it may be secret.
-func torn(parts []string, i int) bool {
-	return i > 0 && strings.Contains(parts[i], "@") && !strings.Contains(parts[i], "://") && !strings.Contains(parts[i-1], "@")
-}
-
 // withDefaults fills in what is left out: callbacks that do nothing and a log that discards.
 func (c ConnectConfig) withDefaults() ConnectConfig {
 	if c.Log == nil {
@@ -126,32 +90,7 @@ func (c ConnectConfig) Validate() error {
 	if brokerapp.Is(c.URL) {
 		faults = append(faults, c.validateApp())
 	}
-	parts := strings.Split(c.URL, ",")
-	for i, p := range parts {
-		p = strings.TrimSpace(p)
-		if torn(parts, i) {
-			faults = append(faults, errors.New("the NATS URLs, between which stand commas: write a comma in a password as %2C, and nats:// before each URL"))
-			continue
-		}
-		if brokerapp.Is(p) {
-			continue
-		}
-		if !strings.Contains(p, "://") {
-			p = "nats://" + p
-		}
-		if u, err := url.Parse(p); err == nil {
-			if !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) { // nats.go connects without TLS to any other
-				faults = append(faults, errors.New("the scheme of a NATS URL is none of nats, tls, ws, wss and app"))
-			}
-			continue
-		}
-		// The error's text holds the URL, and that may hold a password; so may what was cut off at a comma.
-		if !strings.Contains(p, "@") && strings.Contains(c.URL, "@") {
-			faults = append(faults, errors.New("one of the NATS URLs, between which stand commas, is not a URL: write a comma in a password as %2C"))
-			continue
-		}
-		faults = append(faults, fmt.Errorf("%s is not a URL", redactURLs(p)))
-	}
+	faults = append(faults, checkURLs(c.URL)...)
 	if count(c.NKeySeed, c.CredsFile, c.Creds) > 1 {
 		faults = append(faults, errors.New("an nkey, a creds file and its content: give only one of them for the NATS user"))
 	}
@@ -289,44 +228,6 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 	return c.secure(opts, door != nil)
 }
 
-// tellEvery is how often the same is said, of a connection that there still is not or a subject that is still denied.
-const tellEvery = time.Minute
-
-// tellAgain reports whether it is time to tell what was told then.
-func tellAgain(told map[string]time.Time, what string) bool {
-	maps.DeleteFunc(told, func(_ string, at time.Time) bool { return time.Since(at) >= tellEvery })
-	_, ok := told[what]
-	return !ok
-}
-
-// tellFailures logs why there is no connection and what to do. What goes wrong with a broker app says that by itself.
-func (c ConnectConfig) tellFailures(proxied bool) nats.ConnErrHandler {
-	told := map[string]time.Time{} // several servers have a reason each. nats.go calls its handlers one after the other
-	return func(_ *nats.Conn, err error) {
-		if errors.Is(err, nats.ErrNoServers) { // the sum of a first attempt; the next one tells the reason
-			return
-		}
-		why := reason(err)
-		if !tellAgain(told, why) {
-			return
-		}
-		told[why] = time.Now()
-		remedy := c.remedy(err)
-		if !proxied {
-			remedy = c.Remedy(err)
-		}
-		c.Log.Warn("cannot connect to NATS, trying again", append([]any{"url", redactURLs(c.URL), "error", err}, remedyAttr(remedy)...)...)
-	}
-}
-
-// reason leaves out the port of this end, which is another at each attempt.
-func reason(err error) string {
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return fmt.Sprint(op.Op, op.Addr, op.Err)
-	}
-	return err.Error()
-}
-
 // lookForServers looks after the first connection.
 func (c ConnectConfig) lookForServers(ctx context.Context, up func()) func() {
 	var once sync.Once
@@ -340,77 +241,6 @@ func (c ConnectConfig) lookForServers(ctx context.Context, up func()) func() {
 			}()
 		})
 	}
-}
-
-// secure adds who we are and whom we believe.
-func (c ConnectConfig) secure(opts []nats.Option, proxied bool) ([]nats.Option, error) {
-	if c.NKeySeed != "" {
-		kp, err := nkeys.FromSeed([]byte(c.NKeySeed))
-		if err != nil {
-			return nil, err
-		}
-		public, err := kp.PublicKey()
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, nats.Nkey(public, kp.Sign))
-	}
-	if c.CredsFile != "" {
-		opts = append(opts, nats.UserCredentials(c.CredsFile))
-	}
-	if c.Creds != "" {
-		opts = append(opts, nats.UserCredentialBytes([]byte(c.Creds)))
-	}
-	var roots nats.RootCAsHandler
-	if c.CAFile+c.CA != "" && !proxied { // the door has it
-		roots = c.roots
-	}
-	var certificate nats.TLSCertHandler
-	if c.CertFile+c.Cert != "" {
-		certificate = c.certificate
-	}
-	if roots != nil || certificate != nil {
-		opts = append(opts, nats.ClientTLSConfig(certificate, roots))
-	}
-	if c.TLSFirst {
-		opts = append(opts, nats.TLSHandshakeFirst())
-	}
-	return opts, nil
-}
-
-// roots are the authorities that the server's certificate may come from.
-func (c ConnectConfig) roots() (*x509.CertPool, error) {
-	pem, err := c.pem(c.CA, c.CAFile)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New(strings.TrimSpace(c.CAFile + " holds no certificate in PEM"))
-	}
-	return pool, nil
-}
-
-// certificate is what a server with mutual TLS wants to see.
-func (c ConnectConfig) certificate() (tls.Certificate, error) {
-	cert, err := c.pem(c.Cert, c.CertFile)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	key := []byte(c.Key)
-	if c.KeyFile != "" {
-		if key, err = ReadSecretFile(c.KeyFile); err != nil {
-			return tls.Certificate{}, err
-		}
-	}
-	return tls.X509KeyPair(cert, key)
-}
-
-func (ConnectConfig) pem(content, file string) ([]byte, error) {
-	if file == "" {
-		return []byte(content), nil
-	}
-	return os.ReadFile(file)
 }
 
 // count is how many of the texts are not empty.

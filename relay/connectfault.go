@@ -3,7 +3,11 @@ package relay
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"maps"
+	"net"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -77,4 +81,42 @@ func (c ConnectConfig) userRemedy(err error) string {
 		return "the NATS server does not know this user: put its public key into the server's configuration (obo init writes it) and reload the server, or give this side its newest kit and restart it"
 	}
 	return ""
+}
+
+// tellEvery is how often the same is said, of a connection that there still is not or a subject that is still denied.
+const tellEvery = time.Minute
+
+// tellAgain reports whether it is time to tell what was told then.
+func tellAgain(told map[string]time.Time, what string) bool {
+	maps.DeleteFunc(told, func(_ string, at time.Time) bool { return time.Since(at) >= tellEvery })
+	_, ok := told[what]
+	return !ok
+}
+
+// tellFailures logs why there is no connection and what to do. What goes wrong with a broker app says that by itself.
+func (c ConnectConfig) tellFailures(proxied bool) nats.ConnErrHandler {
+	told := map[string]time.Time{} // several servers have a reason each. nats.go calls its handlers one after the other
+	return func(_ *nats.Conn, err error) {
+		if errors.Is(err, nats.ErrNoServers) { // the sum of a first attempt; the next one tells the reason
+			return
+		}
+		why := reason(err)
+		if !tellAgain(told, why) {
+			return
+		}
+		told[why] = time.Now()
+		remedy := c.remedy(err)
+		if !proxied {
+			remedy = c.Remedy(err)
+		}
+		c.Log.Warn("cannot connect to NATS, trying again", append([]any{"url", redactURLs(c.URL), "error", err}, remedyAttr(remedy)...)...)
+	}
+}
+
+// reason leaves out the port of this end, which is another at each attempt.
+func reason(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return fmt.Sprint(op.Op, op.Addr, op.Err)
+	}
+	return err.Error()
 }
