@@ -5,11 +5,17 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/obo-relay/obo-relay/relay"
 )
 
-// discoverPause is the least time between two announcements: discover is open to every app.
-const discoverPause = 100 * time.Millisecond
+// discover is open to every app, so there is a limit to how often it is answered: once in a pause, and a few times at once for
+// publishers that start with the worker, whose callers wait.
+const (
+	discoverPause = 100 * time.Millisecond
+	discoverBurst = 4
+)
 
 // announcer publishes announcements: now and then, and soon after each poke.
 type announcer struct {
@@ -28,15 +34,11 @@ func (a *announcer) soon() {
 	}
 }
 
-// run announces until ctx ends.
-func (a *announcer) run(ctx context.Context) {
+// run announces until ctx ends, for the first time when asked to by whoever sees the connection come up.
+func (a *announcer) run(ctx context.Context, announce func(context.Context)) {
+	limit := rate.NewLimiter(rate.Every(discoverPause), discoverBurst)
 	for {
-		a.announce(ctx)
-		if !pause(ctx, discoverPause) {
-			return
-		}
-		every := relay.AnnounceEvery - discoverPause
-		timer := time.NewTimer(every*4/5 + rand.N(every*2/5))
+		timer := time.NewTimer(relay.AnnounceEvery*4/5 + rand.N(relay.AnnounceEvery*2/5))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -45,17 +47,14 @@ func (a *announcer) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
+		if limit.Wait(ctx) != nil {
+			return
+		}
+		select {
+		case <-a.poke: // whoever has asked by now hears this one
+		default:
+		}
+		announce(ctx)
 	}
 }
 

@@ -147,7 +147,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	background.Go(func() { w.announcer.run(life) })
+	background.Go(func() { w.announcer.run(life, w.announcer.announce) })
 	background.Go(func() { w.keep(life, up) })
 	w.log.Info("worker started", "service", w.cfg.Service, "instance", w.instance, "identity", w.signer.Load().Kid(),
 		"trusted_apps", w.cfg.Trust.Names(relay.RoleApp), "version", w.cfg.Version)

@@ -79,6 +79,17 @@ func (g *guard) send(r *http.Request, retryTimeout time.Duration) (*http.Respons
 	}
 }
 
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
 // maxTries is how often net/http may send a request without a body by itself.
 const maxTries = 8
 

@@ -232,5 +232,6 @@ func BenchmarkStart(b *testing.B) {
 	}
 	slices.Sort(first.times)
 	b.ReportMetric(ms(first.at(0.5)), "ms-to-first-answer")
+	b.ReportMetric(ms(first.at(1)), "ms-slowest") // the two processes race, so one number does not tell
 	b.ReportMetric(0, "ns/op")
 }
