@@ -119,6 +119,23 @@ func TestSidecarRefusesWhatIsNoPath(t *testing.T) {
 	}
 }
 
+// Who comes when all slots are taken hears at once that it was not sent, and when to try again.
+func TestSidecarIsBusy(t *testing.T) {
+	h := newTestSidecar(t, func(c *SidecarConfig) { c.Transport.slots = newSlots(2) }) // one of them for each person
+	token := testJWT("alice", time.Now().Add(time.Hour))
+	release, err := h.(*sidecar).c.Transport.slots.take(h.(*sidecar).c.Transport.grants.tag(token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	r := sidecarRequest("127.0.0.1", http.Header{relay.HeaderAccessToken: {token}})
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, r)
+	if after := rec.Header().Get("Retry-After"); rec.Code != http.StatusServiceUnavailable || after != "1" || !strings.Contains(rec.Body.String(), `"code":"publisher_busy","outcome":"not_delivered"`) {
+		t.Errorf("%d, Retry-After %q: %s", rec.Code, after, rec.Body)
+	}
+}
+
 func TestSidecarConfigFaults(t *testing.T) {
 	if _, err := NewSidecar(SidecarConfig{Service: "middleware"}); err == nil {
 		t.Error("no transport")

@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"sync"
+	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -32,9 +33,9 @@ func (s *slots) take(whose tag) (release func(), fault *relay.Error) {
 	defer s.mu.Unlock()
 	switch {
 	case s.taken >= s.size:
-		return nil, relay.Errorf(relay.CodePublisherBusy, "%d requests are under way, the limit", s.taken)
+		return nil, busy("%d requests are under way, the limit", s.taken)
 	case s.person[whose] >= s.perPerson:
-		return nil, relay.Errorf(relay.CodePublisherBusy, "%d requests of this person are under way, half of the limit", s.person[whose])
+		return nil, busy("%d requests of this person are under way, half of the limit", s.person[whose])
 	}
 	s.taken++
 	s.person[whose]++
@@ -46,4 +47,11 @@ func (s *slots) take(whose tag) (release func(), fault *relay.Error) {
 			delete(s.person, whose)
 		}
 	}, nil
+}
+
+// busy is the refusal of a request for which there is no slot; one may become free at any time.
+func busy(format string, n int) *relay.Error {
+	e := relay.Errorf(relay.CodePublisherBusy, format, n)
+	e.After = time.Second
+	return e
 }

@@ -182,7 +182,7 @@ func (f *Front) Serve(ctx context.Context, l net.Listener) error {
 		DisableGeneralOptionsHandler: true,
 	}
 	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(l) }()
+	go func() { stopped <- server.Serve(relay.Patient(l, f.w.log)) }()
 	select {
 	case err := <-stopped:
 		return fmt.Errorf("--front: %w", err)

@@ -25,7 +25,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: writeSide,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"logged": relaytest.Logged, "fetch": fetch},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"logged": relaytest.Logged, "fetch": fetch, "crowd": crowd},
 	})
 }
 
@@ -86,4 +86,17 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer response.Body.Close()
 	ts.Check(response.Write(ts.Stdout()))
+}
+
+// crowd ADDRESS FILE REGEXP keeps a hundred connections open until FILE has a line that matches.
+func crowd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: crowd address file regexp")
+	}
+	for range 100 {
+		conn, err := net.Dial("tcp", args[0])
+		ts.Check(err)
+		defer conn.Close()
+	}
+	relaytest.Logged(ts, false, args[1:])
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -42,6 +43,55 @@ func TestOptionsOfTheWholeServerReachTheHandler(t *testing.T) {
 	if want := relay.CodeNotConfigured.Info().Status; resp.StatusCode != want { // of a publisher without a relay
 		t.Errorf("%s, want %d", resp.Status, want)
 	}
+}
+
+// pipes is a listener on a bubble's clock: each connection that is put in is accepted.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if conn, ok := <-p; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A connection outlives the pools of clients that close idle ones by themselves, the longest after 90 s, and is closed in the end:
+// it takes a file descriptor.
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &process{routes: []*route{{service: "middleware"}}, log: slog.New(slog.DiscardHandler)}
+		servers, err := p.servers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener := make(pipes)
+		go func() { _ = servers[0].Serve(listener) }()
+		defer servers[0].Close()
+		conn, end := net.Pipe()
+		listener <- end
+		answers := bufio.NewReader(conn)
+		for used := range 3 {
+			time.Sleep(time.Duration(used) * 91 * time.Second / 2) // on the bubble's clock; 91 s at last
+			if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+		}
+		began := time.Now()
+		if _, err := answers.ReadByte(); err != io.EOF {
+			t.Errorf("%v, want the end", err)
+		}
+		if idle := time.Since(began); idle != idleTime {
+			t.Errorf("closed after %v, want %v", idle, idleTime)
+		}
+	})
 }
 
 // A call that is broken off when the time to drain is over gets an answer that says so.
