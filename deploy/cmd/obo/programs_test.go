@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,11 +85,15 @@ func ended(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0])))
 	ts.Check(err)
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return // Windows has none of that number
+	}
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
 	for deadline := time.Now().Add(20 * time.Second); ; <-poll.C {
-		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if syscall.Kill(pid, 0) == syscall.ESRCH || err == nil && strings.Contains(string(state), ") Z ") {
+		state, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // Linux alone has that
+		if errors.Is(process.Signal(syscall.Signal(0)), os.ErrProcessDone) || strings.Contains(string(state), ") Z ") {
 			return // gone, or dead and not yet buried by the system
 		}
 		if time.Now().After(deadline) {
