@@ -108,7 +108,7 @@ func (t *Transport) start(c *call, where candidate, release func()) (*attempt, *
 	})
 	if err := a.sendHead(encoded); err != nil {
 		a.keepSlot()
-		a.finish()
+		a.once.Do(a.leave)
 		if e, ok := errors.AsType[*relay.Error](err); ok { // the caller left before anything was sent
 			return nil, e
 		}
@@ -321,18 +321,33 @@ func (t *Transport) hasOther(service, id string) bool {
 // keepSlot leaves the slot to the caller of attempt, which may try elsewhere.
 func (a *attempt) keepSlot() { a.release = func() {} }
 
-// finish forgets the attempt.
+// finish ends the attempt. A worker that has not ended its reply hears that nobody waits for it, whatever the reason: its handler
+// would go on until the silence is long enough.
 func (a *attempt) finish() {
 	a.once.Do(func() {
-		a.stop()
-		a.t.mu.Lock()
-		delete(a.t.live, a.stream.ID())
-		a.t.mu.Unlock()
-		a.where.inFlight.Add(-1)
-		a.stream.Close()
-		if a.body != nil {
-			_ = a.body.Close() // ends an upload that nobody reads any more
+		if !a.stream.Answered() {
+			err := a.stream.Err()
+			if err == nil {
+				err = errReplyHead
+			}
+			a.stream.Cancel(relay.AsError(err).Code, err)
 		}
-		a.release()
+		a.leave()
 	})
 }
+
+// leave forgets the attempt.
+func (a *attempt) leave() {
+	a.stop()
+	a.t.mu.Lock()
+	delete(a.t.live, a.stream.ID())
+	a.t.mu.Unlock()
+	a.where.inFlight.Add(-1)
+	a.stream.Close()
+	if a.body != nil {
+		_ = a.body.Close() // ends an upload that nobody reads any more
+	}
+	a.release()
+}
+
+var errReplyHead = relay.NewError(relay.CodeStreamBroken, "the reply's head breaks the rules")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -253,6 +254,44 @@ func TestRepliesHaveTheLengthOfTheirHead(t *testing.T) {
 			_ = resp.Body.Close()
 			if got := resp.Header["Content-Length"]; !slices.Equal(got, c.want) {
 				t.Errorf("Content-Length is %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A worker whose reply cannot be used hears at once that nobody waits for it: its handler would go on until the silence was long
+// enough.
+func TestWorkerHearsThatItsReplyIsGivenUp(t *testing.T) {
+	head := func(t *testing.T) []byte { return saying(t, relay.ReplyHead{Status: 200, Length: -1}) }
+	for name, say := range map[string]func(*testing.T, *relay.Stream){
+		"a head that is none": func(_ *testing.T, s *relay.Stream) { _ = s.SendHead([]byte("{"), nil, false, 200) },
+		"a refusal with a body to come": func(t *testing.T, s *relay.Stream) {
+			_ = s.SendHead(saying(t, relay.ReplyHead{Status: 503, Refusal: relay.NewError(relay.CodeOverloaded, "busy").Problem()}), nil, false, 503)
+		},
+		"an inform with a final status": func(t *testing.T, s *relay.Stream) { _ = s.SendInform(head(t)) },
+		"data before the head":          func(t *testing.T, s *relay.Stream) { _, _ = s.WriteData(t.Context(), []byte("early")) },
+		"a second head": func(t *testing.T, s *relay.Stream) {
+			_ = s.SendHead(head(t), nil, false, 200)
+			_ = s.SendHead(head(t), nil, false, 200)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			streams := make(chan *relay.Stream, 1)
+			_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+				say(t, s)
+				streams <- s
+			})
+			resp, err := transport.RoundTrip(relayed(t, "POST"))
+			if err == nil {
+				_, err = io.ReadAll(resp.Body)
+			}
+			if !errors.Is(err, relay.CodeStreamBroken) {
+				t.Error(err)
+			}
+			s := <-streams
+			<-s.Context().Done()
+			if !errors.Is(s.Err(), relay.CodeCanceled) {
+				t.Error(s.Err())
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 const (
 	KeepAlive   = 2 * time.Second        // between credit frames of a side
 	Silence     = 6 * time.Second        // without an authentic frame: the peer is gone
+	looked      = time.Second            // between two ticks counts at most: a process that was stopped has heard nothing itself
 	resendPause = 250 * time.Millisecond // between requests to resend
 )
 
@@ -19,7 +21,7 @@ const (
 // keep-alive (PROTOCOL.md §7). Publisher and worker use the same type, so that there is one codec.
 //
 // Deliver may be called from a NATS callback: it never blocks and never publishes. One goroutine reads (Head, Read), one
-// writes (SendHead, Write, SendEnd); Tick, Resend, Fail and Close may come from any.
+// writes (SendHead, Write, SendEnd), one calls Tick; Resend, Fail, Cancel and Close may come from any.
 type Stream struct {
 	cfg StreamConfig
 	out sender
@@ -29,7 +31,11 @@ type Stream struct {
 	cancel context.CancelCauseFunc
 	heard  atomic.Int64 // last authentic frame, in cfg.Now's nanoseconds since start
 	start  time.Time
-	once   sync.Once // Close
+	once   sync.Once   // Close
+	left   atomic.Bool // the cancel is out
+
+	ticked time.Duration // the last Tick, and from when on silence counts at the earliest; of whoever calls Tick
+	awake  time.Duration
 }
 
 // Publish sends one payload, of which it keeps nothing when it returns. The frame type and, on a reply's head and end, the status are for hints.
@@ -71,8 +77,17 @@ func (s *Stream) Err() error {
 	return context.Cause(s.ctx)
 }
 
-// Fail ends the stream: readers and writers get the error. Only the first failure counts.
+// Fail ends the stream: readers and writers get the error. Only the first failure counts. A worker's stream still takes its
+// last frame, so that the publisher hears how the request ended, unless that has left (CodeCanceled).
 func (s *Stream) Fail(err error) { s.cancel(err) }
+
+// muted is why nothing more may be sent, nil if it may. Nothing follows a publisher's cancel.
+func (s *Stream) muted() error {
+	if err := s.Err(); s.cfg.Role == RoleApp || errors.Is(err, CodeCanceled) {
+		return err
+	}
+	return nil
+}
 
 // Close ends the stream and gives its window back. It does not tell the peer; see Cancel.
 func (s *Stream) Close() {
@@ -85,22 +100,36 @@ func (s *Stream) Close() {
 
 var errClosed = NewError(CodeCanceled, "the stream is closed")
 
-func (s *Stream) elapsed() time.Duration { return s.cfg.Now().Sub(s.start) }
+// peer is who is at the other end, for errors.
+func (s *Stream) peer() string {
+	if s.cfg.Role == RoleApp {
+		return "worker"
+	}
+	return "publisher"
+}
 
-// Idle is the time since the peer's last authentic frame.
-func (s *Stream) Idle() time.Duration { return s.elapsed() - time.Duration(s.heard.Load()) }
+func (s *Stream) elapsed() time.Duration { return s.cfg.Now().Sub(s.start) }
 
 // Tick keeps the stream alive and notices that the peer is gone. Call it a few times a second.
 func (s *Stream) Tick() {
 	if s.Err() != nil {
 		return
 	}
-	if s.Idle() > Silence {
-		s.Fail(Errorf(CodeOutcomeUnknown, "nothing was heard from the other side for %v", Silence))
-		return
+	now, heard := s.elapsed(), time.Duration(s.heard.Load())
+	if away := now - s.ticked - looked; away > 0 { // what came meanwhile is still to be delivered
+		s.awake = max(s.awake, heard) + away
 	}
-	if s.in.missing() > Silence {
-		s.Fail(Errorf(CodeStreamBroken, "a frame of the other side was lost and could not be had again within %v", Silence))
+	s.ticked = now
+	switch gap, since := s.in.missing(); {
+	case now-max(heard, s.awake) > Silence:
+		code := CodeStreamBroken
+		if s.cfg.Role == RoleApp {
+			code = CodeOutcomeUnknown
+		}
+		s.lost(Errorf(code, "nothing was heard from the %s for %v", s.peer(), Silence))
+		return
+	case gap && now-max(since, s.awake) > Silence:
+		s.lost(Errorf(CodeStreamBroken, "a frame of the %s's was lost and could not be had again within %v", s.peer(), Silence))
 		return
 	}
 	switch {
@@ -114,13 +143,21 @@ func (s *Stream) Tick() {
 	}
 }
 
-// Resend publishes the unacknowledged frames again and asks the peer for the same: for the time after a reconnect.
-func (s *Stream) Resend() {
-	if s.Err() != nil {
+// lost ends the stream by its own judgment, of which the worker hears at once. The publisher hears it from the handler's end.
+func (s *Stream) lost(err *Error) {
+	if s.cfg.Role == RoleApp {
+		s.Cancel(err.Code, err)
 		return
 	}
+	s.Fail(err)
+}
+
+// Resend publishes the unacknowledged frames again and asks the peer for the same: for the time after a reconnect.
+func (s *Stream) Resend() {
 	s.out.resend()
-	s.sendCredit(true)
+	if s.Err() == nil {
+		s.sendCredit(true)
+	}
 }
 
 // sendCredit tells the peer what has arrived and how much more may come. It is best effort.
@@ -129,9 +166,13 @@ func (s *Stream) sendCredit(resend bool) {
 	s.out.control(creditFrame(next, limit, resend))
 }
 
-// Cancel fails a publisher's stream and tells the worker that the caller left. That is best effort; silence does the rest.
-// It fails first: a head that follows its own cancel would find nobody to cancel it.
+// Cancel fails a publisher's stream, if nothing has, and tells the worker, once, that nobody waits for its reply. That is best
+// effort; silence does the rest. It fails first: a head that follows its own cancel would find nobody to cancel it.
 func (s *Stream) Cancel(code Code, err error) {
+	if s.left.Swap(true) {
+		s.Fail(err)
+		return
+	}
 	s.Fail(err)
 	s.out.control(FrameCancel, []byte(code))
 }

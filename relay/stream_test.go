@@ -249,7 +249,7 @@ func TestStreamPublishFails(t *testing.T) {
 }
 
 func TestStreamSilence(t *testing.T) {
-	for _, role := range []Role{RoleApp, RoleService} {
+	for role, code := range map[Role]Code{RoleApp: CodeOutcomeUnknown, RoleService: CodeStreamBroken} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPeer(t, role)
 			defer p.s.Close()
@@ -260,11 +260,103 @@ func TestStreamSilence(t *testing.T) {
 				p.s.Tick()
 				_ = p.s.Deliver(append([]byte(nil), replayed...)) // an old frame, played again and again
 			}
-			if d := time.Since(started); d < Silence || d > Silence+time.Second || !errors.Is(p.s.Err(), CodeOutcomeUnknown) {
+			if d := time.Since(started); d < Silence || d > Silence+time.Second || !errors.Is(p.s.Err(), code) {
 				t.Errorf("%s: ended after %v: %v", role, d, p.s.Err())
 			}
-			if _, err := p.s.Read(make([]byte, 1)); !errors.Is(err, CodeOutcomeUnknown) {
+			if _, err := p.s.Read(make([]byte, 1)); !errors.Is(err, code) {
 				t.Errorf("%s: Read: %v", role, err)
+			}
+			// A worker that was only stopped hears it when it goes on.
+			if last := p.got[len(p.got)-1]; (last.Type == FrameCancel) != (role == RoleApp) {
+				t.Errorf("%s: the last frame has type %d", role, last.Type)
+			}
+		})
+	}
+}
+
+// A process that was stopped has not listened, so the time is not its peer's silence: what came meanwhile is heard first. From
+// then on silence counts as ever, and a frame that is missing too.
+func TestStreamOfAStoppedProcess(t *testing.T) {
+	for _, role := range []Role{RoleApp, RoleService} {
+		for _, gap := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPeer(t, role)
+				defer p.s.Close()
+				tick := func(d time.Duration) {
+					for range d / (250 * time.Millisecond) {
+						time.Sleep(250 * time.Millisecond) // synctest's clock
+						p.s.Tick()
+					}
+				}
+				if err := p.credit(0, firstWindow, false); err != nil {
+					t.Fatal(err)
+				}
+				if gap {
+					_ = p.deliver(FrameData, 2, []byte("ahead"))
+				}
+				for range 2 { // of which two seconds count
+					tick(time.Second)
+					time.Sleep(time.Minute) // stopped
+					p.s.Tick()
+				}
+				if p.s.Err() != nil {
+					t.Fatalf("%s: stopped, not silent: %v", role, p.s.Err())
+				}
+				tick(Silence - 5*time.Second)
+				if p.s.Err() != nil {
+					t.Fatalf("%s: %v", role, p.s.Err())
+				}
+				if gap {
+					if err := p.credit(0, firstWindow, false); err != nil {
+						t.Fatal(err)
+					}
+				}
+				tick(2 * time.Second)
+				if p.s.Err() == nil {
+					t.Errorf("%s: silence after it is none, gap %v", role, gap)
+				}
+			})
+		}
+	}
+}
+
+// A worker whose stream is broken says how the request ended, and says it again where it is asked to: its publisher would wait
+// until the silence is long enough. Nothing follows when the publisher has left.
+func TestStreamThatIsBrokenTakesItsLastFrame(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault func(*peer)
+		tells bool
+	}{
+		"an unreadable end":    {func(p *peer) { _ = p.deliver(FrameEnd, 1, []byte("{")); _, _ = p.s.Read(nil) }, true},
+		"a second head":        {func(p *peer) { _ = p.deliver(FrameHead, 1, headPlaintext("{}", "")) }, true},
+		"data over the credit": {func(p *peer) { p.s.in.received = firstWindow; _ = p.deliver(FrameData, 1, []byte("x")) }, true},
+		"silence":              {func(p *peer) { p.s.Fail(NewError(CodeStreamBroken, "silence")) }, true},
+		"a cancel":             {func(p *peer) { _ = p.deliver(FrameCancel, controlSeq+1, []byte("stream_broken")) }, false},
+		"its own end":          {func(p *peer) { p.s.Close() }, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPeer(t, RoleService)
+			defer p.s.Close()
+			c.fault(p)
+			if p.s.Err() == nil {
+				t.Fatalf("%s: the stream lives", name)
+			}
+			if p.s.SendHead([]byte("{}"), nil, false, 200) == nil || p.s.SendInform([]byte("{}")) == nil {
+				t.Errorf("%s: a reply begins", name)
+			}
+			if err := p.s.SendHead([]byte("{}"), nil, true, 502); (err == nil) != c.tells {
+				t.Errorf("%s: the last frame: %v", name, err)
+			}
+			_ = p.credit(0, firstWindow, true)
+			time.Sleep(resendPause) // synctest's clock
+			synctest.Wait()
+			p.s.Resend()
+			want := 0
+			if c.tells {
+				want = 3
+			}
+			if len(p.got) != want {
+				t.Errorf("%s: %d frames were sent, want %d", name, len(p.got), want)
 			}
 		})
 	}

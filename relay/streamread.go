@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"io"
 )
 
@@ -30,7 +31,7 @@ func (s *Stream) Head(ctx context.Context) (HeadFrame, error) {
 			return HeadFrame{Type: f.Type, JSON: head, Body: body}, nil
 		}
 	}
-	s.Fail(NewError(CodeStreamBroken, "the other side sent something else where a head belongs"))
+	s.Fail(NewError(CodeStreamBroken, "the "+s.peer()+" sent something else where a head belongs"))
 	return HeadFrame{}, s.Err()
 }
 
@@ -60,7 +61,7 @@ func (s *Stream) ReadContext(ctx context.Context, p []byte) (int, error) {
 				return 0, err
 			}
 		default:
-			s.Fail(NewError(CodeStreamBroken, "the other side sent a second head"))
+			s.Fail(NewError(CodeStreamBroken, "the "+s.peer()+" sent a second head"))
 			return 0, s.Err()
 		}
 	}
@@ -73,7 +74,11 @@ func (s *Stream) takeEnd(body []byte) error {
 	end, err := DecodeEnd(body)
 	switch {
 	case err != nil:
-		err = Wrap(CodeStreamBroken, err, "the end")
+		detail := "the end that the " + s.peer() + " sent is no valid " + EndTypeName
+		if rule, ok := errors.AsType[*Error](err); ok {
+			detail += ": " + rule.Detail
+		}
+		err = Wrap(CodeStreamBroken, err, detail)
 	case end.Failure != nil && s.cfg.Role == RoleService: // publishers send none, and its code would be the app's to choose
 		err = NewError(CodeStreamBroken, "the publisher broke the request's body off")
 	case end.Failure != nil:

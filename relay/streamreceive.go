@@ -152,13 +152,13 @@ func (r *receiver) takeOrdered(f Frame) error {
 		return errDropped
 	}
 	if !r.follows(f.Type) {
-		r.s.Fail(NewError(CodeStreamBroken, "the other side sent a frame that may not stand there"))
+		r.s.Fail(NewError(CodeStreamBroken, "the "+r.s.peer()+" sent a frame that may not stand there"))
 		return errDropped
 	}
 	if f.Type == FrameData {
 		r.received += int64(len(f.Body))
 		if r.received > r.limit || len(f.Body) == 0 {
-			r.s.Fail(NewError(CodeStreamBroken, "the other side sent more than it had credit for"))
+			r.s.Fail(NewError(CodeStreamBroken, "the "+r.s.peer()+" sent data of no bytes, or more than it had credit for"))
 			return errDropped
 		}
 	}
@@ -217,14 +217,18 @@ func (r *receiver) askAgain() bool {
 	return r.ask(r.s.elapsed())
 }
 
-// missing is how long the next ordered frame has been missing, by the evidence of a later one.
-func (r *receiver) missing() time.Duration {
+// missing reports whether the next ordered frame is missing, by the evidence of a later one, and since when.
+func (r *receiver) missing() (gap bool, since time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.gap {
-		return 0
-	}
-	return r.s.elapsed() - r.gapSince
+	return r.gap, r.gapSince
+}
+
+// Answered reports whether the peer's last ordered frame is there, be it read or not.
+func (s *Stream) Answered() bool {
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	return s.in.phase == complete
 }
 
 func (r *receiver) position() (next uint64, limit int64) {

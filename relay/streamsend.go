@@ -92,7 +92,7 @@ func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.s.Err(); err != nil { // looked at here, so that nothing follows a cancel
+	if err := o.s.Err(); err != nil && (!t.final() || o.s.muted() != nil) { // looked at here, so that nothing follows a cancel
 		return err
 	}
 	if o.ended {
@@ -193,36 +193,23 @@ func (o *sender) credit(ack uint64, limit int64, resend bool) {
 		default:
 		}
 	}
-	if resend && o.resending.CompareAndSwap(false, true) {
-		go func() {
+	if resend && o.resending.CompareAndSwap(false, true) { // not at once where it asks more often than it may
+		time.AfterFunc(o.resent+resendPause-o.s.elapsed(), func() {
 			defer o.resending.Store(false)
-			if !o.pause() {
-				return
-			}
+			o.resent = o.s.elapsed()
 			o.resend()
-			if o.sinceControl() >= KeepAlive/2 {
+			if o.s.Err() == nil && o.sinceControl() >= KeepAlive/2 {
 				o.s.sendCredit(false) // a sign of life, where there was nothing to send
 			}
-		}()
+		})
 	}
-}
-
-// pause keeps a peer that asks more often than it may from getting a window for every few bytes. False: the stream has ended.
-func (o *sender) pause() bool {
-	select {
-	case <-time.After(o.resent + resendPause - o.s.elapsed()):
-	case <-o.s.ctx.Done():
-		return false
-	}
-	o.resent = o.s.elapsed()
-	return true
 }
 
 // resend publishes the very bytes of every unacknowledged frame again.
 func (o *sender) resend() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.s.Err() != nil { // as in ordered
+	if o.s.muted() != nil { // as in ordered
 		return
 	}
 	o.trim()

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ type exchange struct {
 	waiting int              // bytes in pending
 	missed  bool             // a frame did not fit there
 	refused bool
+	told    bool // the publisher was told that the stream is broken; the ticker's own
 }
 
 // exchangeKey is what a ctl subject names. Whoever sends on it is the app, or the broker, which can deny service anyway.
@@ -117,13 +119,19 @@ func (x *exchange) settle() int {
 	return 0
 }
 
-// tick keeps the request alive.
+// tick keeps the request alive. If its stream broke before the tick, its handler has had the time to return; for one that has not
+// the publisher is told now.
 func (x *exchange) tick() {
 	x.mu.Lock()
-	stream := x.stream
+	stream, run := x.stream, x.run
 	x.mu.Unlock()
-	if stream != nil {
+	switch {
+	case stream == nil:
+	case stream.Err() == nil:
 		stream.Tick()
+	case run != nil && !x.told && !errors.Is(stream.Err(), relay.CodeCanceled):
+		x.told = true
+		go run.interrupt(relay.AsError(stream.Err()))
 	}
 }
 

@@ -184,7 +184,6 @@ func (w *response) sendHead(whole bool) error {
 	if err != nil {
 		return err
 	}
-	w.headSent = true
 	w.onHead()
 	body := w.buffer.Bytes()
 	room := min(max(w.stream.HeadRoom(len(head)), 0), len(body))
@@ -192,6 +191,7 @@ func (w *response) sendHead(whole bool) error {
 	if err := w.stream.SendHead(head, body[:room], whole && fits, w.status); err != nil {
 		return err
 	}
+	w.headSent = true
 	if !fits {
 		if _, err := w.stream.WriteData(w.ctx, body[room:]); err != nil {
 			return err
@@ -259,7 +259,7 @@ func (w *response) finish() error {
 	if w.over {
 		return nil
 	}
-	if cause := w.cause.Load(); cause != nil {
+	if cause := w.broken(); cause != nil {
 		return w.breakOff(cause, started(cause))
 	}
 	if w.status == 0 {
@@ -272,21 +272,25 @@ func (w *response) finish() error {
 	if !w.headSent && trailer == nil {
 		err := w.sendHead(true)
 		w.over = true
-		return w.headFault(err)
+		return w.sendFault(err)
 	}
 	if err := w.flush(); err != nil {
-		return w.headFault(err)
+		return w.sendFault(err)
 	}
 	return w.sendEnd(&relay.End{Trailer: trailer})
 }
 
-// headFault tells the caller that the handler's own head cannot be sent.
-func (w *response) headFault(err error) error {
+// sendFault tells the caller that the handler's own head cannot be sent, or that the stream broke while it was, or the body.
+func (w *response) sendFault(err error) error {
+	cause := w.broken()
 	if err != nil && !w.headSent && errors.Is(err, relay.CodeHeadTooLarge) {
-		w.over = false
-		return w.breakOff(relay.Wrap(relay.CodeHandlerFailed, err, "the handler's reply headers are too large"), true)
+		cause = relay.Wrap(relay.CodeHandlerFailed, err, "the handler's reply headers are too large")
 	}
-	return err
+	if err == nil || cause == nil {
+		return err
+	}
+	w.over = false
+	return w.breakOff(cause, started(cause))
 }
 
 func (w *response) sendEnd(end *relay.End) error {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/obo-relay/obo-relay/relay"
@@ -13,10 +14,21 @@ func (w *response) refuse(e *relay.Error) error { return w.end(e, false) }
 // fail ends a request that a handler has seen: with a failure in place of the head if that has not gone, else with a
 // broken body. Only a code that is in itself proof of "not started" refuses.
 func (w *response) fail(e *relay.Error) error {
-	if cause := w.cause.Load(); cause != nil {
+	if cause := w.broken(); cause != nil {
 		e = cause
 	}
 	return w.end(e, started(e))
+}
+
+// broken is why the reply cannot be the handler's own: it was interrupted, or the stream failed while somebody waits for it.
+func (w *response) broken() *relay.Error {
+	if cause := w.cause.Load(); cause != nil {
+		return cause
+	}
+	if err := w.stream.Err(); err != nil && !errors.Is(err, relay.CodeCanceled) {
+		return relay.AsError(err)
+	}
+	return nil
 }
 
 // started reports whether a handler that ends with e may have done something.

@@ -153,7 +153,7 @@ func (e *exchangeRun) run() {
 	}
 	if e.ctx.Err() != nil { // the caller left, or was told that it is too late, while the workspace was asked
 		e.record.Decision = AuditRefused
-		e.logFault(e.response.fail(relay.AsError(context.Cause(e.ctx))))
+		e.logFault(e.response.refuse(relay.AsError(context.Cause(e.ctx))))
 		return
 	}
 	e.dispatch(verdict.user)
