@@ -347,7 +347,7 @@ func (t *Transport) checkServer() *relay.Error {
 
 func canceled(ctx context.Context) *relay.Error {
 	if ctx.Err() == context.DeadlineExceeded {
-		return relay.Wrap(relay.CodeTimeout, ctx.Err(), "the caller's deadline passed")
+		return relay.Wrap(relay.CodeTimeout, context.Cause(ctx), "the caller's deadline passed")
 	}
 	return relay.Wrap(relay.CodeCanceled, context.Cause(ctx), "the caller left")
 }

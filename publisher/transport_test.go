@@ -1,6 +1,8 @@
 package publisher
 
 import (
+	"context"
+	"errors"
 	"io"
 	"testing"
 	"time"
@@ -59,6 +61,18 @@ func TestRequestsAfterAConnectionThatIsOver(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 		transport.nc.NATS().Close()
+	}
+}
+
+// A deadline that passes is the caller's own, as with net/http: its cause, too.
+func TestDeadlineOfTheCaller(t *testing.T) {
+	_, transport := newStandIn(t, nil, func(*relay.Stream) {})
+	why := errors.New("why")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, why)
+	defer cancel()
+	_, err := transport.RoundTrip(relayed(t, "GET").WithContext(ctx))
+	if !errors.Is(err, relay.CodeTimeout) || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, why) {
+		t.Error(err)
 	}
 }
 

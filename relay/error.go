@@ -2,6 +2,7 @@ package relay
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -47,11 +48,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is makes errors.Is(err, relay.CodeNoWorker) work.
+// Is makes errors.Is(err, relay.CodeNoWorker) work. A timeout is also context.DeadlineExceeded, as net/http's are, whoever
+// noticed first that the time is over.
 func (e *Error) Is(target error) bool {
 	code, ok := target.(Code)
-	return ok && e.Code == code
+	return ok && e.Code == code || target == context.DeadlineExceeded && e.Timeout()
 }
+
+// Timeout makes os.IsTimeout and url.Error.Timeout work.
+func (e *Error) Timeout() bool { return e.Code == CodeTimeout }
 
 // Problem is the form in which an Error reaches the other side and HTTP callers (RFC 9457).
 func (e *Error) Problem() *Problem {

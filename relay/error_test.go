@@ -1,9 +1,12 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +31,17 @@ func TestErrorIsItsCode(t *testing.T) {
 	e.RequestID = "abc"
 	if got := e.Error(); got != "timeout: after 1s (request abc)" {
 		t.Error(got)
+	}
+}
+
+// Go code tells a timeout by the standard library's means, also where the worker noticed it first.
+func TestTimeoutIsOneForTheStandardLibrary(t *testing.T) {
+	for _, info := range Codes() {
+		var err error = &url.Error{Op: "Get", URL: "http://middleware/", Err: (&Error{Code: info.Code}).Problem().Err()}
+		timeout := info.Code == CodeTimeout
+		if errors.Is(err, context.DeadlineExceeded) != timeout || os.IsTimeout(err) != timeout {
+			t.Errorf("%s: deadline exceeded %v, a timeout %v", info.Code, errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err))
+		}
 	}
 }
 
