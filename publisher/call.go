@@ -2,12 +2,15 @@ package publisher
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/obo-relay/obo-relay/relay"
 )
@@ -35,7 +38,7 @@ func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
 	if !t.directory.known(c.service) {
 		return nil, relay.Errorf(relay.CodeServiceUnknown, "service %q is not in the trust file (the URL's host is the service)", safeName(c.service))
 	}
-	if len(r.Header["Upgrade"]) > 0 {
+	if upgrades(r.Header) {
 		return nil, relay.NewError(relay.CodeUpgradeUnsupported, "the request asks for an upgrade of the connection")
 	}
 	if r.URL.Opaque != "" {
@@ -62,7 +65,7 @@ func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
 	relay.StripRequest(h)
 	relay.CanonicalHeader(h)
 	c.head = relay.RequestHead{
-		Method: method(r), Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Header: h, TimeoutMS: max(1, timeout.Milliseconds()),
+		Method: method(r), Path: r.URL.EscapedPath(), Query: escapedQuery(r.URL.RawQuery), Header: h, TimeoutMS: max(1, timeout.Milliseconds()),
 	}
 	if len(r.Trailer) > 0 {
 		c.head.Trailer = slices.Sorted(maps.Keys(r.Trailer))
@@ -84,6 +87,36 @@ func method(r *http.Request) string {
 		return http.MethodGet
 	}
 	return r.Method
+}
+
+// upgrades reports a request that cannot go on over HTTP/1.1. One that offers h2c can, and most servers pass over it: Java's
+// client offers it with its first request, curl --http2 with each.
+func upgrades(h http.Header) bool {
+	for _, v := range h["Upgrade"] {
+		for protocol := range strings.SplitSeq(v, ",") {
+			if !strings.EqualFold(strings.TrimSpace(protocol), "h2c") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// escapedQuery percent-encodes bytes over 0x7F, which many clients send as they are: URL.EscapedPath does so with those of the path.
+func escapedQuery(q string) string {
+	from := strings.IndexFunc(q, func(c rune) bool { return c >= utf8.RuneSelf })
+	if from < 0 {
+		return q
+	}
+	b := []byte(q[:from])
+	for i := from; i < len(q); i++ {
+		if q[i] < utf8.RuneSelf {
+			b = append(b, q[i])
+		} else {
+			b = fmt.Appendf(b, "%%%02X", q[i])
+		}
+	}
+	return string(b)
 }
 
 // timeout is the least of the configured one or the request's own (Obo-Timeout, in seconds), and the context's.

@@ -119,7 +119,7 @@ func (s *sidecar) guard(r *http.Request) error {
 		return relay.NewError(relay.CodeBrowserRefused, "the Host header names neither loopback nor an allowed host")
 	case len(r.Header["Origin"]) > 0 || len(r.Header["Sec-Fetch-Site"]) > 0:
 		return relay.NewError(relay.CodeBrowserRefused, "the request comes from a web page (it has an Origin or Sec-Fetch-Site header)")
-	case len(r.Header["Upgrade"]) > 0:
+	case upgrades(r.Header):
 		return relay.NewError(relay.CodeUpgradeUnsupported, "the request asks for an upgrade of the connection")
 	case r.Method == http.MethodConnect || !strings.HasPrefix(r.RequestURI, "/"):
 		return relay.NewError(relay.CodeBadRequest, "the request target is not a path")

@@ -2,6 +2,7 @@ package relaytest_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -85,6 +86,56 @@ func TestPathsArriveAsSent(t *testing.T) {
 			want := strings.TrimSuffix(target, "?")
 			path, query, _ := strings.Cut(want, "?")
 			do(rt, r).want(t, 200, "PUT "+want+" "+path+"?"+query)
+		}
+	}
+}
+
+// Bytes over 0x7F, which clients like curl send as they are, reach every app as what they stand for.
+func TestBytesOfTargetsAreEncoded(t *testing.T) {
+	n, _ := start(t)
+	n.Worker(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { says(r.RequestURI)(w, r) }), nil)
+	client := n.Publisher(nil)
+	server := sidecar(t, client)
+	via := sidecarClient(t)
+	for target, want := range map[string]string{
+		"/caf\xc3\xa9?q=caf\xc3\xa9&r=%C3%A9": "/caf%C3%A9?q=caf%C3%A9&r=%C3%A9",
+		"/caf\xe9?q=\xe9t\xe9":                "/caf%E9?q=%E9t%E9",
+	} {
+		for name, rt := range map[string]http.RoundTripper{"http://middleware": client, server.URL: via.Transport} {
+			r, err := http.NewRequestWithContext(t.Context(), "GET", name+target, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-Forwarded-Access-Token", alice())
+			do(rt, r).want(t, 200, want)
+		}
+	}
+}
+
+// An offer of HTTP/2 is passed over, with its settings, which are for the hop.
+func TestOfferOfHTTP2(t *testing.T) {
+	n, _ := start(t)
+	n.Worker(http.HandlerFunc(seesHeaders), nil)
+	client := n.Publisher(nil)
+	server := sidecar(t, client)
+	for _, via := range []string{"transport", "sidecar"} {
+		r := newRequest(t, "GET", "/", nil)
+		var rt http.RoundTripper = client
+		if via == "sidecar" {
+			r.URL.Host, r.Host = server.Listener.Addr().String(), ""
+			rt = sidecarClient(t).Transport
+		}
+		r.Header.Set("Connection", "Upgrade, HTTP2-Settings")
+		r.Header.Set("Upgrade", "h2c")
+		r.Header.Set("HTTP2-Settings", "AAMAAABkAAQAAP__")
+		r.Header.Set("X-Kept", "yes")
+		seen := headersSeen(t, do(rt, r))
+		if seen.Get("X-Kept") != "yes" || seen.Get("Upgrade")+seen.Get("Connection")+seen.Get("Http2-Settings") != "" {
+			t.Errorf("%s: %v", via, seen)
+		}
+		r.Header.Set("Upgrade", "h2c, websocket")
+		if got := do(rt, r); !errors.Is(got.err, relay.CodeUpgradeUnsupported) && (got.err != nil || got.StatusCode != http.StatusNotImplemented) {
+			t.Errorf("%s: a WebSocket beside it: %s", via, got)
 		}
 	}
 }
