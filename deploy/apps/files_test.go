@@ -207,3 +207,24 @@ func TestAppsRunUnderTheRelay(t *testing.T) {
 		}
 	}
 }
+
+// What is deployed tomorrow is what was tested today.
+func TestRequirementsArePinned(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*/requirements.txt")
+	if err != nil || len(files) != len(folders)+1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range append(files, "../python/requirements.txt") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimSpace(line)
+			if line != "--find-links ./vendor" && !strings.HasPrefix(line, "# ") && !regexp.MustCompile(`^[a-z-]+==[0-9.]+$`).MatchString(line) {
+				t.Errorf("%s: %q names no version", file, line)
+			}
+		}
+	}
+}

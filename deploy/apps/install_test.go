@@ -50,7 +50,7 @@ func (s *stage) installDriver() error {
 	if err := s.venv("driver"); err != nil {
 		return err
 	}
-	return s.pip("driver", "install", "playwright>=1.50")
+	return s.pip("driver", "install", "playwright==1.65.2")
 }
 
 // venv makes a virtual environment.

@@ -16,7 +16,7 @@ func Notices(command string, modules []Module) (string, error) {
 	}
 	modules = append([]Module{std}, modules...)
 	var head, body strings.Builder
-	fmt.Fprintf(&head, "%s contains software of others, under these licences (stdlib is Go's standard library and runtime). Their texts follow.\n\n", command)
+	fmt.Fprintf(&head, "%s contains software of others, under these licences (stdlib is Go's standard library and runtime). Their texts follow. The source of each is the Go module of that name and version.\n\n", command)
 	var order []string
 	of := map[string][]string{} // text → where it is from
 	for _, m := range modules {
