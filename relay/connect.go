@@ -184,6 +184,7 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 		c.OnUp()
 	}
 	denials, told := rate.NewLimiter(1, 20), map[string]time.Time{} // lines about them
+	tellFailure := c.tellFailures(door != nil)
 	opts := []nats.Option{
 		nats.Name(c.Name),
 		nats.RetryOnFailedConnect(true),
@@ -205,8 +206,8 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 			c.Log.Warn("disconnected from NATS, reconnecting", append([]any{"error", err}, remedyAttr(c.userRemedy(err))...)...)
 			c.OnDown()
 		}),
-		nats.ReconnectErrHandler(c.tellFailures(door != nil)),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		nats.ReconnectErrHandler(tellFailure),
+		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) {
 			switch {
 			case errors.Is(err, nats.ErrPermissionViolation):
 				c.OnDenied(err)
@@ -217,6 +218,8 @@ func (c ConnectConfig) options(door *brokerapp.Door) ([]nats.Option, error) {
 			case errors.Is(err, nats.ErrSlowConsumer):
 				c.Log.Warn("NATS messages were dropped because this process was too slow; they are asked for again", "error", err)
 				c.OnSlow()
+			case c.userRemedy(err) != "": // of a later connection; of the first nats.go calls the handler above
+				tellFailure(nc, err)
 			default:
 				c.Log.Error("NATS", "error", err)
 			}

@@ -194,14 +194,30 @@ func (p *plan) trust(s *Side) relay.TrustFile {
 // save writes the identity keys first, so that whoever is in the record has one, in a file that tells whose it is. Then the
 // record, so that the next run completes one that broke off, and what can be made again.
 func (p *plan) save(f files, conf string) error {
+	if err := p.saveKeys(f); err != nil {
+		return err
+	}
+	if err := p.saveRecord(f); err != nil {
+		return err
+	}
+	return p.saveRest(f, conf)
+}
+
+func (p *plan) saveKeys(f files) error {
 	for _, s := range p.sides {
 		if err := s.saveKey(f); err != nil {
 			return err
 		}
 	}
-	if err := writeJSON(f.replace, p.cfg.path(recordFile), p.cfg, 0o600); err != nil {
-		return err
-	}
+	return nil
+}
+
+func (p *plan) saveRecord(f files) error {
+	return writeJSON(f.replace, p.cfg.path(recordFile), p.cfg, 0o600)
+}
+
+// saveRest writes all but identity keys and the record.
+func (p *plan) saveRest(f files, conf string) error {
 	for _, s := range p.sides {
 		if err := s.save(f, p.cfg, p.trust(s)); err != nil {
 			return err

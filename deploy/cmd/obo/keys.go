@@ -108,15 +108,15 @@ func (c *keysStep) run(t *terminal, step setup.Step) error {
 	what := map[setup.Step]string{setup.Add: "is made and trusted", setup.Switch: "is in use", setup.Retire: "is retired"}[step]
 	fmt.Fprintf(t.stdout, "%s of %s %s: %s %s\n", kind, r.Side.Role, r.Side.Name, r.Key, what)
 	for _, path := range r.Changed {
-		fmt.Fprintf(t.stdout, "changed: %s\n", c.shown(path))
+		fmt.Fprintf(t.stdout, "changed: %s\n", shown(c.Dir, path))
 	}
 	fmt.Fprintln(t.stdout, "next: "+c.next(kind, step))
 	return nil
 }
 
 // shown is a path as the directory was given.
-func (c *keysStep) shown(path string) string {
-	abs, err := filepath.Abs(c.Dir)
+func shown(dir, path string) string {
+	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return path
 	}
@@ -124,7 +124,7 @@ func (c *keysStep) shown(path string) string {
 	if err != nil {
 		return path
 	}
-	return filepath.Join(filepath.Clean(c.Dir), rel)
+	return filepath.Join(filepath.Clean(dir), rel)
 }
 
 // next says what to do before the step after this one.

@@ -29,6 +29,7 @@ type commands struct {
 	Tail    tailCommand    `cmd:"" help:"Print one line for each finished request."`
 	Tunnel  tunnelCommand  `cmd:"" help:"Give the nats CLI a local port that leads to a broker app."`
 	Keys    keysCommand    `cmd:"" help:"Replace identity keys and NATS users without losing a request; list them."`
+	Remove  removeCommand  `cmd:"" help:"Take an app or a service out of a relay, with its keys and NATS user."`
 	Policy  policyCommand  `cmd:"" help:"Check a policy file, or say what it decides."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a stand-in for a workspace, with alice and bob."`
 	Dev     devCommand     `cmd:"" help:"Run a UI app on this machine as on the platform, with the relay to its middleware apps."`
