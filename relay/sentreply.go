@@ -49,6 +49,13 @@ func (s *Stream) Sent() *SentReply {
 // Size is how many bytes are kept.
 func (r *SentReply) Size() int { return cap(r.payload) }
 
+// Over reports whether nobody needs the reply any more: its publisher has it, or left.
+func (r *SentReply) Over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.over
+}
+
 // Deliver takes in one payload from NATS, as Stream.Deliver does.
 func (r *SentReply) Deliver(b []byte) error {
 	f, err := openFrame(r.grant.keys.request(r.id), b)

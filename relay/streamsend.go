@@ -28,6 +28,7 @@ type sender struct {
 	grant  []byte     // a publisher's, in front of its frame 0
 	known  *GrantHash // in its place when frame 0 is first sent
 
+	last      atomic.Uint64 // one more than the seq of the last ordered frame; 0 before it is sealed
 	peerAck   atomic.Uint64 // next ordered seq the peer expects
 	peerLimit atomic.Int64  // body bytes the peer has room for, in sum
 	sent      int64         // body bytes sent in data frames; the writer's own
@@ -109,7 +110,10 @@ func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
 	o.trim()
 	o.kept = append(o.kept, keptFrame{o.next, t, status, size, b})
 	o.next++
-	o.ended = t.final()
+	if t.final() {
+		o.ended = true
+		o.last.Store(o.next)
+	}
 	err := o.s.cfg.Publish(b, t, status)
 	if o.next == 1 && o.s.cfg.Role == RoleApp && err != nil {
 		// Nothing of this request has left, so the caller is told "not delivered" and may go elsewhere: a Resend that
@@ -315,8 +319,17 @@ func (o *sender) await(ctx context.Context) (int64, error) {
 	}
 }
 
+// Over reports whether nothing is sent again: the peer has all that there was to send, or does not want it. It never blocks.
+func (s *Stream) Over() bool {
+	last := s.out.last.Load()
+	return s.muted() != nil || last != 0 && s.out.peerAck.Load() >= last
+}
+
 // Unacknowledged reports the memory of frames that the peer has not acknowledged; 0 means that nothing need be kept.
 func (s *Stream) Unacknowledged() int {
+	if s.muted() != nil { // it is not sent again
+		return 0
+	}
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	s.out.trim()

@@ -22,8 +22,10 @@ type exchange struct {
 	pending [][]byte         // frames on ctl that overtook the admission
 	waiting int              // bytes in pending
 	missed  bool             // a frame did not fit there
-	refused bool
-	told    bool // the publisher was told that the stream is broken; the ticker's own
+	refused bool             // or over: nothing is taken in any more
+	told    bool             // the publisher was told that the stream is broken; the ticker's own
+
+	kept int // bytes that count for it in exchanges.kept; of exchanges
 }
 
 // exchangeKey is what a ctl subject names. Whoever sends on it is the app, or the broker, which can deny service anyway.
@@ -119,6 +121,13 @@ func (x *exchange) settle() int {
 	return 0
 }
 
+// over reports whether the publisher has the whole reply, or does not want it any more. It never blocks.
+func (x *exchange) over() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.sent != nil && x.sent.Over() || x.stream != nil && x.stream.Over()
+}
+
 // tick keeps the request alive. If its stream broke before the tick, its handler has had the time to return; for one that has not
 // the publisher is told now.
 func (x *exchange) tick() {
@@ -154,20 +163,21 @@ func (x *exchange) close() {
 	if x.stream != nil {
 		x.stream.Close()
 	}
+	x.stream, x.sent, x.refused = nil, nil, true
 }
 
 // exchanges are the requests that this worker knows: those under way, and those whose finished reply is kept for a resend.
 type exchanges struct {
 	mu       sync.Mutex
 	all      map[exchangeKey]*exchange
-	finished []finished // oldest first
-	kept     int        // bytes in finished
+	finished []finished  // oldest first
+	kept     int         // bytes in finished
+	over     []*exchange // taken out before their time, to be closed
 }
 
 type finished struct {
 	x     *exchange
 	until time.Duration // by the worker's monotonic clock
-	bytes int
 }
 
 const (
@@ -203,6 +213,34 @@ func (e *exchanges) get(key exchangeKey) *exchange {
 	return e.all[key]
 }
 
+// deliver hands a frame to its request, and lets go of a finished reply that need not be kept any more. It never blocks.
+func (e *exchanges) deliver(key exchangeKey, b []byte) error {
+	x := e.get(key)
+	if x == nil {
+		return errNoSuchRequest
+	}
+	err := x.deliver(b)
+	if x.over() {
+		e.mu.Lock()
+		if e.uncount(x) {
+			e.over = append(e.over, x)
+		}
+		e.mu.Unlock()
+	}
+	return err
+}
+
+// uncount takes a finished exchange out, if it is there still; the caller holds mu.
+func (e *exchanges) uncount(x *exchange) bool {
+	if x.kept == 0 {
+		return false
+	}
+	e.kept -= x.kept
+	x.kept = 0
+	delete(e.all, x.key)
+	return true
+}
+
 // forget drops an exchange of which nothing need be kept.
 func (e *exchanges) forget(x *exchange) {
 	e.mu.Lock()
@@ -219,7 +257,8 @@ func (e *exchanges) finish(x *exchange, now time.Duration) {
 		return
 	}
 	e.mu.Lock()
-	e.finished = append(e.finished, finished{x, now + keepFinished, bytes})
+	e.finished = append(e.finished, finished{x, now + keepFinished})
+	x.kept = bytes
 	e.kept += bytes
 	drop := e.expired(now)
 	e.mu.Unlock()
@@ -234,14 +273,14 @@ func (e *exchanges) sweep(now time.Duration) {
 	closeAll(drop)
 }
 
-// expired takes out the finished exchanges that are too old or too many; the caller holds mu.
+// expired takes out the finished exchanges that are over, too old or too many; the caller holds mu.
 func (e *exchanges) expired(now time.Duration) (drop []*exchange) {
+	drop, e.over = e.over, nil
 	n := 0
 	for n < len(e.finished) && (e.finished[n].until <= now || e.kept > maxKept) {
-		f := e.finished[n]
-		e.kept -= f.bytes
-		delete(e.all, f.x.key)
-		drop = append(drop, f.x)
+		if x := e.finished[n].x; e.uncount(x) {
+			drop = append(drop, x)
+		}
 		n++
 	}
 	clear(e.finished[:n])

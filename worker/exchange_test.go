@@ -112,6 +112,67 @@ func TestExchangesRetention(t *testing.T) {
 	}
 }
 
+// A finished reply that its publisher has, or does not want any more, is let go before its time: others may need the room.
+func TestExchangesLetGoOfWhatIsOver(t *testing.T) {
+	replies := map[string]func(*relay.Stream) error{
+		"in one frame": func(svc *relay.Stream) error {
+			return svc.SendHead([]byte(`{"status":200,"header":{},"length":-1}`), []byte("body"), true, 200)
+		},
+		"in several": func(svc *relay.Stream) error {
+			head := svc.SendHead([]byte(`{"status":200,"header":{},"length":-1}`), nil, false, 200)
+			_, data := svc.WriteData(t.Context(), make([]byte, 60<<10))
+			return errors.Join(head, data, svc.SendEnd([]byte("{}"), 200))
+		},
+	}
+	ends := map[string]func(*relay.Stream){
+		"acknowledged": (*relay.Stream).Resend, // of which a credit is a part
+		"canceled":     func(app *relay.Stream) { app.Cancel(relay.CodeCanceled, relay.CodeCanceled) },
+	}
+	for how, reply := range replies {
+		for name, end := range ends {
+			for _, early := range []bool{true, false} {
+				s := newSealer(t, nil)
+				grant, _ := s.grant()
+				e := newExchanges()
+				x := e.start(exchangeKey{"ui", relay.NewID()}, s.quota)
+				var app *relay.Stream
+				config := func(role relay.Role, publish func([]byte) error) relay.StreamConfig {
+					return relay.StreamConfig{
+						Role: role, ID: x.key.id, Grant: grant, Limit: relay.MaxFrame, Budget: relay.NewBudget(1), Now: s.clock.now, Request: relay.HeadFrame{Type: relay.FrameWhole},
+						Publish: func(b []byte, _ relay.FrameType, _ int) error { _ = publish(bytes.Clone(b)); return nil },
+					}
+				}
+				svc := relay.NewStream(t.Context(), config(relay.RoleService, func(b []byte) error { return app.Deliver(b) }))
+				app = relay.NewStream(t.Context(), config(relay.RoleApp, func(b []byte) error { return e.deliver(x.key, b) }))
+				x.admit(svc, nil)
+				must(t, reply(svc))
+				if early {
+					end(app)
+				}
+				e.finish(x, 0)
+				if kept := e.get(x.key) != nil; kept == early {
+					t.Errorf("%s, %s before its end: %v; kept: %v", how, name, early, kept)
+				}
+				if !early {
+					end(app)
+				}
+				if e.get(x.key) != nil || e.kept != 0 {
+					t.Errorf("%s, %s: kept", how, name)
+				}
+				e.sweep(1)
+				if svc.Err() == nil {
+					t.Errorf("%s, %s: the stream lives on", how, name)
+				}
+				again := e.start(x.key, s.quota) // a copy of the request, which admission will know
+				e.sweep(keepFinished)
+				if e.get(x.key) != again || again == nil || e.kept != 0 {
+					t.Errorf("%s, %s: it was let go twice", how, name)
+				}
+			}
+		}
+	}
+}
+
 // Many small replies that nobody acknowledges take the memory that is counted for them.
 func TestExchangesCountWhatTheyKeep(t *testing.T) {
 	const n, size = 2000, 1000

@@ -180,8 +180,7 @@ func (w *Worker) receive(m *nats.Msg) {
 	case relay.KindRequest:
 		w.receiveRequest(m, addr)
 	case relay.KindControl:
-		x := w.exchanges.get(exchangeKey{addr.App, addr.ID})
-		if x == nil || len(m.Data) == 0 || x.deliver(m.Data) != nil {
+		if len(m.Data) == 0 || w.exchanges.deliver(exchangeKey{addr.App, addr.ID}, m.Data) != nil {
 			w.stats.dropped.Add(1)
 		}
 	default:
