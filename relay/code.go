@@ -46,6 +46,7 @@ const (
 	CodePublisherDraining  Code = "publisher_draining"
 	CodeOverloaded         Code = "overloaded"
 	CodeWorkerDraining     Code = "worker_draining"
+	CodeAuditDown          Code = "audit_unavailable"
 	CodeWorkspaceDown      Code = "workspace_unavailable"
 	CodeWorkspaceFailed    Code = "workspace_failed"
 	CodeStatementFailed    Code = "statement_failed"
@@ -102,6 +103,7 @@ var codes = []CodeInfo{
 	{CodePublisherDraining, 503, NotDelivered, false, "The publisher is shutting down", "Try again"},
 	{CodeOverloaded, 503, NotStarted, true, "The worker is at its limit", "Try again later, start more workers, or raise --max-in-flight"},
 	{CodeWorkerDraining, 503, NotStarted, true, "The worker is shutting down", "Try again"},
+	{CodeAuditDown, 503, NotStarted, true, "The worker cannot keep an audit record", "Try again; if it lasts, look at the worker's log: it says where the records should go, and what to do"},
 	{CodeWorkspaceDown, 502, NotStarted, true, "The workspace cannot be asked who this person is", "Try again; if it lasts, look at the worker's log and its --workspace URL"},
 	{CodeWorkspaceFailed, 502, Unknown, false, "The workspace broke off or failed", "It may have acted on the request: check before you repeat what changes something"},
 	{CodeStatementFailed, 422, Done, false, "The workspace did not complete the statement", "Correct the statement or its parameters"},

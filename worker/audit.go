@@ -111,7 +111,25 @@ type auditTrail struct {
 	required          bool
 	log               *slog.Logger
 	service, instance string
+
+	failing  atomic.Bool // the last record could not be kept
+	failures atomic.Uint64
 }
+
+// keep has a record kept, and notes whether it is.
+func (t *auditTrail) keep(ctx context.Context, r *AuditRecord) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout) // a caller that leaves is no fault of the auditor
+	defer cancel()
+	err := t.to.Audit(ctx, r)
+	t.failing.Store(err != nil)
+	if err != nil {
+		t.failures.Add(1)
+	}
+	return err
+}
+
+// refuses reports whether requests are refused because records cannot be kept, as of the last one.
+func (t *auditTrail) refuses() bool { return t.required && t.failing.Load() }
 
 // record begins the record of a request. What its sender wrote is taken only where it is of the right form.
 func (t *auditTrail) record(id relay.ID, via, method, path string, at time.Time) *AuditRecord {
@@ -149,12 +167,10 @@ func (t *auditTrail) start(ctx context.Context, r *AuditRecord) *relay.Error {
 	}
 	c := *r
 	c.Event = AuditStarted
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout) // a caller that leaves is no fault of the auditor
-	defer cancel()
-	if err := t.to.Audit(ctx, &c); err != nil {
+	if err := t.keep(ctx, &c); err != nil {
 		r.Decision = AuditRefused
 		t.log.Error("REFUSED, since no audit record can be kept", "request_id", r.RequestID, "error", err)
-		return &relay.Error{Code: relay.CodeOverloaded, Detail: "this worker cannot keep an audit record, and may not serve without", After: time.Second}
+		return &relay.Error{Code: relay.CodeAuditDown, Detail: "this worker serves nothing of which it cannot keep a record", After: time.Second}
 	}
 	return nil
 }
@@ -164,9 +180,7 @@ func (t *auditTrail) end(r *AuditRecord) {
 	if t.to == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)
-	defer cancel()
-	if err := t.to.Audit(ctx, r); err != nil {
+	if err := t.keep(context.Background(), r); err != nil {
 		line, _ := json.Marshal(r) // of plain fields
 		t.log.Error("AUDIT RECORD LOST, this line is all that is left of it", "request_id", r.RequestID, "record", string(line), "error", err)
 	}

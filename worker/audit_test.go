@@ -111,11 +111,19 @@ func TestAuditTrailFailsClosed(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := trail.start(gone, r)
-	if !errors.Is(err, relay.CodeOverloaded) || !err.Code.Info().Elsewhere || strings.Contains(err.Problem().Detail, "disk") {
+	if !errors.Is(err, relay.CodeAuditDown) || !err.Code.Info().Elsewhere || strings.Contains(err.Problem().Detail, "disk") {
 		t.Errorf("got %v", err)
 	}
-	if r.Decision != AuditRefused || !strings.Contains(log.take(), "REFUSED") {
+	if r.Decision != AuditRefused || !strings.Contains(log.take(), "REFUSED") || !trail.refuses() {
 		t.Errorf("got %+v", r)
+	}
+	trail.end(r)
+	if got := trail.failures.Load(); got != 2 {
+		t.Errorf("%d failures are counted, want 2", got)
+	}
+	kept.fail(nil)
+	if err := trail.start(t.Context(), r); err != nil || trail.refuses() {
+		t.Errorf("when records can be kept again: %v", err)
 	}
 	none := newTrail(nil, false, log)
 	if none.start(t.Context(), r) != nil {

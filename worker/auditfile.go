@@ -145,5 +145,5 @@ func (a *AuditFile) explain(err error) error {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("audit file %s: %w: make its directory", a.path, err)
 	}
-	return fmt.Errorf("audit file %s: %w", a.path, err)
+	return fmt.Errorf("audit file %s: %w: look at that disk, or name a file on another with --audit", a.path, err)
 }

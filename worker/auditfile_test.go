@@ -136,8 +136,11 @@ func TestAuditFileFullDisk(t *testing.T) {
 	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "free space") {
 		t.Errorf("got %v", err)
 	}
+	_ = full.Close() // as bad as any other fault
+	if err := a.Audit(t.Context(), testRecord()); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "--audit") {
+		t.Errorf("got %v", err)
+	}
 	a.file = good // there is room again
-	_ = full.Close()
 	two := keep(t, a)
 	same(t, ids(t, path, 0), one, two)
 }

@@ -308,7 +308,7 @@ func TestFrontAuditRequired(t *testing.T) {
 	s := newStage(t, nil, nil, func(w *Worker) { w.audit.required = true })
 	s.kept.fail(io.ErrShortWrite)
 	resp, body := s.asAlice("GET /a")
-	if p := problem(t, resp, body); p.Code != relay.CodeOverloaded || len(s.requests()) != 0 {
+	if p := problem(t, resp, body); p.Code != relay.CodeAuditDown || len(s.requests()) != 0 {
 		t.Errorf("served unaudited: %+v", p)
 	}
 	s.front.serving.Wait()

@@ -52,11 +52,19 @@ func (w *Worker) identity() micro.ServiceIdentity {
 	return micro.ServiceIdentity{
 		Name: w.microName(), ID: w.instance, Version: microVersion(w.cfg.Version),
 		Metadata: map[string]string{
-			"service": w.cfg.Service, "version": w.cfg.Version, "state": string(w.state()),
+			"service": w.cfg.Service, "version": w.cfg.Version, "state": w.condition(),
 			"identity_key": w.signer.Load().Kid(), "instance_keys": strings.Join(w.keys.kids(), " "),
 			"trusted_apps": strings.Join(w.admission.trust.Load().Names(relay.RoleApp), " "),
 		},
 	}
+}
+
+// condition is the worker's state for people and checks: one that refuses what it serves is not ready.
+func (w *Worker) condition() string {
+	if state := w.state(); state != relay.Ready || !w.audit.refuses() {
+		return string(state)
+	}
+	return string(relay.CodeAuditDown)
 }
 
 // microVersion is the version as ADR-32 wants it: semantic, without v.

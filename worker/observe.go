@@ -66,6 +66,7 @@ type Stats struct {
 	ReplayCache, ReplayCapacity int                   // request ids remembered
 	GrantsCached                int
 	GrantsOpened                uint64
+	AuditFailures               uint64        // audit records that could not be kept
 	KeyAge                      time.Duration // since the announced instance key was made
 	NATS                        relay.ConnStats
 }
@@ -76,7 +77,8 @@ func (w *Worker) Stats() Stats {
 		InFlight: int(w.stats.inFlight.Load()), Capacity: w.cfg.MaxInFlight, Waiting: w.slots.waiting(), Dropped: w.stats.dropped.Load(), Refused: w.stats.readRefused(),
 		ReplayCache: w.admission.replay.len(), ReplayCapacity: w.cfg.ReplayCapacity,
 		GrantsCached: w.admission.grants.Len(), GrantsOpened: w.admission.opened.Load(),
-		KeyAge: w.cfg.KeyLife - w.keys.announced().Expiry().Sub(w.cfg.Now()),
+		AuditFailures: w.audit.failures.Load(),
+		KeyAge:        w.cfg.KeyLife - w.keys.announced().Expiry().Sub(w.cfg.Now()),
 	}
 	select {
 	case <-w.ready:

@@ -246,6 +246,20 @@ func (i *inspector) wait(instance, what string, ok func(stats) bool) stats {
 	return stats{}
 }
 
+// state is what a worker says of itself.
+func (i *inspector) state(instance string) string {
+	i.t.Helper()
+	m, err := i.nc.Request("$SRV.INFO.obo-middleware."+instance, nil, relaytest.Patience)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	var doc micro.Info
+	if err := json.Unmarshal(m.Data, &doc); err != nil {
+		i.t.Fatal(err)
+	}
+	return doc.Metadata["state"]
+}
+
 // each runs f n times at once and waits.
 func each(n int, f func(int)) {
 	var wg sync.WaitGroup

@@ -44,6 +44,12 @@ func (r *records) Audit(_ context.Context, a *worker.AuditRecord) error {
 	return errors.Join(r.fault, json.NewEncoder(&r.text).Encode(a))
 }
 
+func (r *records) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = err
+}
+
 func (r *records) read() ([]worker.AuditRecord, string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -166,12 +172,37 @@ func TestAuditRequired(t *testing.T) {
 	}
 }
 
+// Where it cannot, the caller is told so and not why, and a check that the worker is not ready; another worker serves the request.
 func TestAuditRequiredAndImpossible(t *testing.T) {
-	net, _ := start(t)
+	net, log := start(t)
 	broken := &records{fault: errors.New("the disk is full")}
-	net.Worker(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("served unaudited") }),
-		func(c *worker.Config) { c.Audit, c.AuditRequired = broken, true })
-	if r := do(net.Publisher(nil), newRequest(t, "POST", "/", nil)); !errors.Is(r.err, relay.CodeOverloaded) {
-		t.Errorf("got %v", r.err)
+	handler := &counter{}
+	w, _ := net.Worker(handler, func(c *worker.Config) { c.Audit, c.AuditRequired = broken, true })
+	client, inspect := net.Publisher(nil), newInspector(t, net)
+	waitForWorkers(t, net, 1)
+	if got := inspect.state(w.Instance()); got != string(relay.Ready) {
+		t.Errorf("the worker is %s", got)
+	}
+	got := send(t, client, "POST", "/")
+	got.wantCode(t, relay.CodeAuditDown, "look at the worker's log")
+	if e := relay.AsError(got.err); e.Outcome != relay.NotStarted || strings.Contains(e.Error(), "disk") {
+		t.Errorf("%v, outcome %s", e, e.Outcome)
+	}
+	log.Wait(t, "REFUSED", "the disk is full", relay.AsError(got.err).RequestID)
+	if got := inspect.state(w.Instance()); got != string(relay.CodeAuditDown) {
+		t.Errorf("the worker is %s", got)
+	}
+	handler.want(t, 0)
+	_, stop := net.Worker(says("another"), nil)
+	waitForWorkers(t, net, 2)
+	for range 4 { // tried at the one, or not
+		send(t, client, "POST", "/").want(t, 200, "another")
+	}
+	stop()
+	broken.fail(nil)
+	send(t, net.Publisher(nil), "POST", "/").want(t, 200, "")
+	handler.want(t, 1)
+	if got := inspect.state(w.Instance()); got != string(relay.Ready) {
+		t.Errorf("with records again the worker is %s", got)
 	}
 }

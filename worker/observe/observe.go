@@ -156,6 +156,7 @@ func (o *Observer) Watch(w *worker.Worker) error {
 	all.Gauge("obo.worker.replay.capacity", "{id}", "Request ids remembered at most; then requests are refused", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.ReplayCapacity)) })
 	all.Gauge("obo.worker.grants.cached", "{grant}", "Opened grants kept for reuse", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.GrantsCached)) })
 	all.Counter("obo.worker.grants.opened", "{grant}", "Grants opened", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.GrantsOpened)) })
+	all.Counter("obo.worker.audit.failures", "{record}", "Audit records that could not be kept", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.AuditFailures)) })
 	all.Gauge("obo.worker.key.age", "s", "Age of the announced instance key", func(report func(int64, ...attribute.KeyValue)) { report(int64(s.KeyAge.Seconds())) })
 	all.Gauge("obo.worker.info", "{worker}", "Always 1; the attribute is the worker's instance id", func(report func(int64, ...attribute.KeyValue)) {
 		report(1, telemetry.InstanceKey.String(w.Instance()))
