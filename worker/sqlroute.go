@@ -65,8 +65,8 @@ func (s *Routes) submission(q SQLRequest, format *sqlFormat) sqlSubmission {
 // answerSQLError answers a statement that gave no rows. What the workspace says of the statement itself is the outcome of
 // the request, and holds the workspace's words.
 func answerSQLError(w http.ResponseWriter, e *relay.Error, acted bool) {
-	switch e.Code {
-	case relay.CodeStatementFailed, relay.CodeForbidden, relay.CodeNotFound:
+	switch {
+	case e.Outcome == relay.Done, e.Code == relay.CodeStatementFailed, e.Code == relay.CodeForbidden, e.Code == relay.CodeNotFound:
 		reply(w, e)
 	default:
 		end(w, e, acted)

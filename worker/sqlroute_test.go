@@ -220,6 +220,21 @@ func TestSQLOutcomeIsNotUnderstated(t *testing.T) {
 	}
 }
 
+// A statement that the workspace has closed was executed: its result is gone, and whoever runs it again does so twice.
+func TestSQLClosedStatementWasExecuted(t *testing.T) {
+	s := newStage(t, nil)
+	s.ws.Faults.Add(sandbox.Fault{Path: statements + "/", Method: "GET", Status: 200, Body: `{"status":{"state":"CLOSED"}}`})
+	a := s.sql(alice, statement("INSERT INTO x VALUES (1)"))
+	if code := a.code(t); a.status != 502 || code != relay.CodeWorkspaceFailed || !strings.Contains(a.body, `"outcome":"done"`) || !strings.Contains(a.body, "was executed") {
+		t.Errorf("%d %s %v: %s", a.status, code, a.err, a.body)
+	}
+	for _, c := range s.ws.Calls() {
+		if strings.HasSuffix(c.Path, "/cancel") {
+			t.Error("it was canceled")
+		}
+	}
+}
+
 func TestSQLExecutesOnceInABurst(t *testing.T) {
 	inEachWay(t, func(t *testing.T, s *stage) {
 		for _, f := range []sandbox.Fault{

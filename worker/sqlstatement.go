@@ -151,9 +151,14 @@ func (s *sqlStatement) await(ctx context.Context, room *rowRoom) (*sqlState, *re
 			s.ended = true
 			return &state, nil
 		case "PENDING", "RUNNING":
-		case "FAILED", "CANCELED", "CLOSED":
+		case "FAILED", "CANCELED":
 			s.ended = true
 			return nil, s.failure(&state)
+		case "CLOSED": // "execution successful, and statement closed; result no longer available for fetch"
+			s.ended = true
+			e := relay.Errorf(relay.CodeWorkspaceFailed, "the statement was executed, but the workspace has closed it and no longer has its result (statement %s)", s.id)
+			e.Outcome = relay.Done
+			return nil, e
 		default: // it may run on, and succeed
 			return nil, relay.NewError(relay.CodeWorkspaceFailed, "the workspace names no state of the statement that is known here")
 		}
