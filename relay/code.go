@@ -108,7 +108,7 @@ var codes = []CodeInfo{
 	{CodeWorkspaceFailed, 502, Unknown, false, "The workspace broke off or failed", "It may have acted on the request: check before you repeat what changes something"},
 	{CodeStatementFailed, 422, Done, false, "The workspace did not complete the statement", "Correct the statement or its parameters"},
 	{CodeUpstreamDown, 502, NotStarted, true, "The middleware app cannot be reached", "Start the app, or correct the worker's --forward URL"},
-	{CodeUpstreamFailed, 502, Unknown, false, "The middleware app broke off before it answered", "Look at the app's log; it may have acted on the request"},
+	{CodeUpstreamFailed, 502, Unknown, false, "The middleware app broke off", "Look at the app's log; it may have acted on the request"},
 	{CodeTimeout, 504, Unknown, false, "No answer within the time limit", "It may still have been executed. Raise --timeout if the service needs longer"},
 	{CodeHandlerFailed, 500, Unknown, false, "The handler failed", "Look at the worker's log for the request id"},
 	{CodeRefused, 502, Unknown, false, "The worker refused the message", "Look at the worker's log for the request id"},

@@ -30,7 +30,21 @@ func Forward(base *url.URL, log *slog.Logger, wrap ...func(http.RoundTripper) ht
 		return nil, err
 	}
 	proxy.ErrorLog = errorLog(log, slog.LevelDebug) // names no request, and callers who left: see panicked
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { proxy.ServeHTTP(relay.Unguessed(w), r) }), nil
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer blameApp(w, r)
+		proxy.ServeHTTP(relay.Unguessed(w), r)
+	}), nil
+}
+
+// blameApp tells the caller that the app broke off its reply, of which ReverseProxy says nothing but that it panics.
+func blameApp(w http.ResponseWriter, r *http.Request) {
+	p := recover()
+	if p == http.ErrAbortHandler && r.Context().Err() == nil {
+		Fail(w, relay.NewError(relay.CodeUpstreamFailed, "the middleware app broke off its reply"))
+	}
+	if p != nil {
+		panic(p)
+	}
 }
 
 // forwarder is the proxy of Forward, which the front door shares.

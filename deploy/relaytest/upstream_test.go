@@ -133,6 +133,8 @@ func TestUpstreamBreaksOff(t *testing.T) {
 			}
 			if got.err == nil {
 				t.Errorf("a body of %d bytes looks whole", len(got.body))
+			} else {
+				got.wantCode(t, relay.CodeUpstreamFailed, "it may have acted on the request")
 			}
 			// The same through the sidecar, whose only way to say so is to break the connection.
 			server := sidecar(t, client)
