@@ -27,6 +27,9 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 	if head.Length >= 0 && head.Status != http.StatusNoContent {
 		head.Header.Set("Content-Length", strconv.FormatInt(head.Length, 10))
 	}
+	if a.call.head.Method != http.MethodHead && a.bodyless(head.Status) {
+		resp.ContentLength = 0 // of what can be read, as net/http has it
+	}
 	if len(head.Trailer) > 0 {
 		resp.Trailer = http.Header{}
 		for _, name := range head.Trailer {

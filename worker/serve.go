@@ -220,6 +220,9 @@ func (e *exchangeRun) body(r *http.Request) io.ReadCloser {
 		return newWholeBody(e.a.body)
 	}
 	e.stream.Expect(e.a.head.Length)
+	if e.a.head.Length < 0 { // as net/http's server has it: its client, of Forward, would drop a GET's body that is empty, and its trailers
+		r.TransferEncoding = []string{"chunked"}
+	}
 	body := &requestBody{ctx: e.ctx, stream: e.stream, length: e.a.head.Length, request: r}
 	if most := e.w.cfg.MaxBody; most > 0 {
 		return counted(http.MaxBytesReader(e.response, body, most), &e.received)

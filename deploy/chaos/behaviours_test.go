@@ -111,6 +111,7 @@ func behaviours() []behaviour {
 	add("chunked", chunked("POST /any", "some chunks", 3, nil), "transfer=[chunked]")
 	add("chunked and large", chunked("PUT /any", large, 5000, nil), "transfer=[chunked]")
 	add("chunked and empty", chunked("POST /any", "", 1, nil), "POST /any")
+	add("GET in chunks that are none, with a trailer", chunked("GET /any", "", 1, []string{"X-Sum: abc"}), `X-Sum: \"abc\"`)
 	add("reply with length", head("GET /length"), "length=100000")
 	add("reply in chunks", head("GET /chunked"), "transfer=[chunked]")
 	add("body not read by the backend", withBody("POST /unread", "not read"), "did not read")

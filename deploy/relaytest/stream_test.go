@@ -306,6 +306,9 @@ func TestRepliesWithoutBody(t *testing.T) {
 			if got.err != nil || got.StatusCode != c.status || got.body != c.body || got.Header.Get("Content-Length") != c.length {
 				t.Errorf("%s %s via %s: %s, length %q", c.method, c.path, via, got, got.Header.Get("Content-Length"))
 			}
+			if c.method == "GET" && got.ContentLength != int64(len(c.body)) {
+				t.Errorf("%s via %s: %d bytes are said to come", c.path, via, got.ContentLength)
+			}
 			if c.path == "/304" && got.Header.Get("Etag") != `"x"` {
 				t.Error("304 without its header")
 			}
