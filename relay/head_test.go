@@ -53,6 +53,11 @@ func headCases(t testing.TB) headVectors {
 	add("end", EndTypeName, `{}`, "ok", "")
 	add("end with bytes", EndTypeName, "{\"trailer\":{\"X-Bytes\":[\"\u00ff\"]}}", "ok", "ff")
 	add("end, empty", EndTypeName, ``, "refused", "")
+	for name, document := range map[string]string{"request": RequestHeadTypeName, "reply": ReplyHeadTypeName, "end": EndTypeName} {
+		add(name+", null", document, ` null`, "refused", "")
+		add(name+", an array", document, `[]`, "refused", "")
+	}
+	sortCases(v.Cases[len(v.Cases)-6:], func(c headCase) string { return c.Name })
 	return v
 }
 

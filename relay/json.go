@@ -11,8 +11,12 @@ import (
 )
 
 // unmarshalStrict decodes a document of ours: names are case-sensitive, an unknown member, a duplicate name, invalid
-// UTF-8 or anything after the value is an error (PROTOCOL.md §3). encoding/json forgives all but the last.
+// UTF-8 or anything after the value is an error (PROTOCOL.md §3). encoding/json forgives all but the last. So does it, and the
+// library here, a null in an object's place.
 func unmarshalStrict(data []byte, v any) error {
+	if jsontext.Value(data).Kind() == 'n' {
+		return errors.New("JSON null is no document")
+	}
 	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true), readFields); err != nil {
 		return jsonError(err)
 	}

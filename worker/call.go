@@ -97,14 +97,14 @@ type requestBody struct {
 	request *http.Request // whose Trailer is filled in at the end
 }
 
-var errLength = errors.New("the request's body has another length than its head says")
+var errLength = relay.NewError(relay.CodeStreamBroken, "the request's body has another length than its head says")
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.stream.ReadContext(b.ctx, p)
 	b.read += int64(n)
 	switch {
 	case b.length >= 0 && b.read > b.length, err == io.EOF && b.length >= 0 && b.read < b.length:
-		return n, relay.Wrap(relay.CodeStreamBroken, errLength, "body")
+		return n, errLength
 	case err == io.EOF && b.request.Trailer != nil:
 		if end := b.stream.Trailer(); end != nil {
 			relay.StripTrailer(end.Trailer)

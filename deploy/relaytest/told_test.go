@@ -19,14 +19,14 @@ import (
 )
 
 // rawStream is a request whose body is to come, of an app without a publisher: nobody keeps it alive or ends it but the test.
-func rawStream(t *testing.T, app *relaytest.RawApp, w *worker.Worker) (s *relay.Stream, mute *atomic.Bool) {
+func rawStream(t *testing.T, app *relaytest.RawApp, w *worker.Worker, length int64) (s *relay.Stream, mute *atomic.Bool) {
 	t.Helper()
 	mute = new(atomic.Bool)
 	said := app.Worker(w.Instance())
 	grant, compact := app.Grant(said, alice())
 	id := relay.NewID()
 	head := &relay.RequestHead{
-		Method: "POST", Path: "/do", Header: http.Header{}, Length: -1, Trailer: []string{"X-Sum"}, IssuedAt: time.Now().UnixMilli(), TimeoutMS: 60_000,
+		Method: "POST", Path: "/do", Header: http.Header{}, Length: length, Trailer: []string{"X-Sum"}, IssuedAt: time.Now().UnixMilli(), TimeoutMS: 60_000,
 		Subject: app.Subjects.Request(relaytest.Service, w.Instance(), relaytest.App), Reply: app.Subjects.Reply(relaytest.App, app.Inbox, id),
 	}
 	subject := head.Subject
@@ -50,6 +50,11 @@ func rawStream(t *testing.T, app *relaytest.RawApp, w *worker.Worker) (s *relay.
 // the worker has not heard for too long. Whether a handler saw the request is told truly.
 func TestPublishersHearWhatTheyDidWrong(t *testing.T) {
 	read := func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }
+	forward := func(w http.ResponseWriter, r *http.Request) { // says what it knows, as worker.Forward does
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			worker.Fail(w, relay.AsError(err))
+		}
+	}
 	begin := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "half")
 		_ = http.NewResponseController(w).Flush()
@@ -71,6 +76,7 @@ func TestPublishersHearWhatTheyDidWrong(t *testing.T) {
 		"an end with an unknown member": {end(`{"trailers":{}}`), read, relay.Unknown, "obo.v1.end"},
 		"a trailer that cannot be one":  {end(`{"trailer":{"x-sum":["1"]}}`), read, relay.Unknown, "not in canonical form"},
 		"an end after the reply began":  {end("{"), begin, relay.Unknown, "obo.v1.end"},
+		"a body of another length":      {end("{}"), forward, relay.Unknown, "another length"},
 		"a body that is broken off":     {end(string(failure)), read, relay.Unknown, "broke the request's body off"},
 		"a second head":                 {again, read, relay.Unknown, "may not stand there"},
 		"a handler that does not heed":  {again, nil, relay.Unknown, "may not stand there"},
@@ -99,7 +105,11 @@ func TestPublishersHearWhatTheyDidWrong(t *testing.T) {
 				background(t, n.Publisher(nil), "GET", "/")
 				relaytest.Recv(t, b.running, "the handler")
 			}
-			s, mute := rawStream(t, app, w)
+			length := int64(-1)
+			if c.says == "another length" {
+				length = 3
+			}
+			s, mute := rawStream(t, app, w, length)
 			if c.outcome == relay.Unknown {
 				relaytest.Recv(t, b.running, "the handler")
 			}
