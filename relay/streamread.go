@@ -91,6 +91,7 @@ func (s *Stream) takeEnd(body []byte) error {
 		return err
 	}
 	s.in.over, s.in.trailer = true, end
+	s.in.readAll.Store(true)
 	s.sendCredit(false) // the peer need keep nothing more
 	return nil
 }

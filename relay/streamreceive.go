@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,6 +48,8 @@ type receiver struct {
 	gapSince time.Duration
 	ready    chan struct{} // capacity 1: the queue grew
 	freed    bool
+	unread   bool // nobody reads what comes
+	readAll  atomic.Bool
 
 	rest    []byte // the reader's own: of a data frame that was larger than its buffer
 	over    bool   // the reader's own: the body is complete
@@ -65,6 +68,7 @@ func (r *receiver) init(s *Stream) {
 		r.next, r.phase = 1, inBody // admission has opened frame 0
 		if s.cfg.Request.Type == FrameWhole {
 			r.phase, r.over = complete, true
+			r.readAll.Store(true)
 		}
 	}
 }
@@ -175,6 +179,9 @@ func (r *receiver) takeOrdered(f Frame) error {
 // enqueue adds a frame to those that wait for the reader, small data to the data before it: credit counts bytes, and a frame
 // of one byte takes many of them. The caller holds mu.
 func (r *receiver) enqueue(f Frame) {
+	if r.unread {
+		return
+	}
 	if n := len(r.queue); n > 0 && f.Type == FrameData {
 		if last := &r.queue[n-1]; last.Type == FrameData && len(last.Body)+len(f.Body) <= maxJoined {
 			last.Body = append(last.Body, f.Body...)
@@ -300,6 +307,20 @@ func (s *Stream) Expect(length int64) {
 	if wider {
 		s.sendCredit(false)
 	}
+}
+
+// Discard drops what has come and what will, since nobody reads it any more, and gives the wider window back. It returns how many
+// bytes may stay all the same: the last reader may have a part of a frame left.
+func (s *Stream) Discard() int {
+	r := &s.in
+	r.release()
+	r.mu.Lock()
+	r.queue, r.unread = nil, true
+	r.mu.Unlock()
+	if r.readAll.Load() {
+		return 0
+	}
+	return MaxFrame
 }
 
 // release gives the wider window back to the budget.

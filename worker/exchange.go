@@ -115,8 +115,9 @@ func (x *exchange) settle() int {
 		x.stream = nil
 		return x.sent.Size() + sentOverhead
 	}
+	unread := x.stream.Discard()
 	if n := x.stream.Unacknowledged(); n > 0 {
-		return n + keptOverhead
+		return n + unread + keptOverhead
 	}
 	return 0
 }

@@ -197,6 +197,49 @@ func TestExchangesCountWhatTheyKeep(t *testing.T) {
 	runtime.KeepAlive(e)
 }
 
+// A request that its handler has not read to the end, as where it is too large, leaves nothing of it in memory that is not counted.
+func TestExchangesDropWhatNobodyReads(t *testing.T) {
+	const n, frame = 200, 32 << 10
+	s := newSealer(t, nil)
+	grant, _ := s.grant()
+	e := newExchanges()
+	in := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // also what pools hold
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := in()
+	for range n {
+		x := finishedExchange(t, s, grant, e, 1000, relay.FrameHead)
+		app := relay.NewStream(t.Context(), relay.StreamConfig{
+			Role: relay.RoleApp, ID: x.key.id, Grant: grant, Limit: relay.MaxFrame, Budget: relay.NewBudget(1), Now: s.clock.now,
+			Publish: func(b []byte, f relay.FrameType, _ int) error {
+				if f == relay.FrameData {
+					must(t, x.deliver(bytes.Clone(b)))
+				}
+				return nil
+			},
+		})
+		must(t, app.SendHead([]byte("{}"), nil, false, 0))
+		upload := func() {
+			_, err := app.WriteData(t.Context(), make([]byte, frame))
+			must(t, err)
+		}
+		upload() // the handler reads a byte of it
+		_, err := x.stream.Read(make([]byte, 1))
+		must(t, err)
+		e.finish(x, 0)
+		upload() // on its way when the reply was
+		app.Close()
+	}
+	if took := in() - before; took > int64(e.kept) {
+		t.Errorf("%d bytes each are kept, %d are counted", took/n, e.kept/n)
+	}
+	runtime.KeepAlive(e)
+}
+
 // Over the bound the oldest go first.
 func TestExchangesKeepWithinBounds(t *testing.T) {
 	s := newSealer(t, nil)
