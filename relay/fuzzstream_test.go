@@ -78,7 +78,6 @@ var errScriptEnd = errors.New("the script is over")
 type model struct {
 	next           uint64
 	control        uint64
-	informs        int
 	body, complete bool // the head has come; all has come
 	failed         bool
 	sent           int64  // bytes in data frames
@@ -105,8 +104,7 @@ func (m *model) deliver(ft FrameType, seq uint64, body []byte, limit int64, role
 		return false
 	}
 	switch {
-	case ft == FrameInform && !m.body && m.informs < maxInforms:
-		m.informs++
+	case ft == FrameInform && !m.body:
 	case (ft == FrameHead || ft == FrameWhole) && !m.body:
 		m.body, m.complete = true, ft == FrameWhole
 		if len(body) >= 4 {

@@ -111,7 +111,8 @@ func replyCases(t testing.TB) replyVectors {
 	for i := range uint64(maxInforms) {
 		informs = append(informs, first(FrameInform, i, `{"status":103,"header":{},"length":0}`))
 	}
-	add(replyCase{Name: "65 informs that nobody has read", Want: "broken", Informs: 64}, append(informs, dropped(first(FrameInform, maxInforms, `{"status":103,"header":{},"length":0}`)))...)
+	informs = append(informs, first(FrameInform, maxInforms, `no JSON`))
+	add(replyCase{Name: "65 informs that nobody has read", Want: "whole", Status: 200, Informs: 64}, append(informs, first(FrameHead, maxInforms+1, head), then(FrameEnd, maxInforms+2, "{}"))...)
 	add(replyCase{Name: "inform after the head", Want: "broken", Status: 200}, first(FrameHead, 0, head), dropped(then(FrameInform, 1, `{"status":103,"header":{},"length":0}`)))
 	add(replyCase{Name: "empty data", Want: "broken", Status: 200}, first(FrameHead, 0, head), dropped(then(FrameData, 1, "")))
 	add(replyCase{Name: "more than the credit", Want: "broken", Status: 200, Body: text(strings.Repeat("a", 1<<16))},

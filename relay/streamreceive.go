@@ -10,7 +10,7 @@ import (
 
 const (
 	maxWindow  = 1 << 20
-	maxInforms = 64 // that wait for the reader
+	maxInforms = 64 // that wait for the reader; more are left out
 	maxJoined  = 4 << 10
 	// eagerWindow is what a body gets at once if it is known to be that large.
 	eagerWindow = 256 << 10
@@ -168,6 +168,9 @@ func (r *receiver) takeOrdered(f Frame) error {
 	}
 	r.next++
 	r.moved, r.gap = true, false
+	if f.Type == FrameInform && len(r.queue) >= maxInforms { // a courtesy, for which no request fails
+		return nil
+	}
 	r.enqueue(f)
 	select {
 	case r.ready <- struct{}{}:
@@ -192,11 +195,10 @@ func (r *receiver) enqueue(f Frame) {
 }
 
 // follows reports whether a frame of that type may come next. Only data is bounded by credit, so everything else is
-// bounded here: one head, one end, few informs. The caller holds mu.
+// bounded here: one head, one end. The caller holds mu.
 func (r *receiver) follows(t FrameType) bool {
 	switch {
 	case r.phase == beforeHead && t == FrameInform:
-		return len(r.queue) < maxInforms
 	case r.phase == beforeHead && t == FrameHead:
 		r.phase = inBody
 	case r.phase == inBody && t == FrameData:

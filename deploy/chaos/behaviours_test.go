@@ -132,6 +132,7 @@ func behaviours() []behaviour {
 		behaviour{name: "expect 100-continue", raw: withBody("POST /any", "expected", "Expect: 100-continue"), send: expecting, contains: "100 length"},
 		behaviour{name: "expect 100-continue, large", raw: withBody("POST /any", large, "Expect: 100-continue"), send: expecting, contains: "100 length"},
 		behaviour{name: "expect 100-continue, refused", raw: withBody("POST /early", large, "Expect: 100-continue"), send: expectingFinal, contains: "413"},
+		behaviour{name: "more hints than are passed on", raw: head("GET /many-hints"), send: finalAlone, contains: "after many hints"},
 		behaviour{name: "early reply to a large upload", raw: withBody("POST /early", large+large+large), send: finalOnly, contains: "413"},
 		behaviour{name: "early reply to a large chunked upload", raw: chunked("POST /early", large+large+large, 10_000, nil), send: finalOnly, contains: "413"},
 		behaviour{name: "aborted upload", raw: withBody("POST /aside", large), send: abortedAt(len(large) / 2), aside: true, contains: "broken off: true"},
@@ -183,6 +184,13 @@ func expectingFinal(t *testing.T, conn net.Conn, in *bufio.Reader, raw string) s
 	t.Helper()
 	_, final, _ := strings.Cut("\n"+expecting(t, conn, in, raw), "\n413 ")
 	return "413 " + final
+}
+
+// finalAlone leaves informational answers out.
+func finalAlone(t *testing.T, conn net.Conn, in *bufio.Reader, raw string) string {
+	t.Helper()
+	all := "\n" + plainly(t, conn, in, raw)
+	return all[max(strings.LastIndex(all, "\n200 "), 0):]
 }
 
 // finalOnly keeps the status and body of an answer that ends the connection.

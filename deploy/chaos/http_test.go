@@ -268,6 +268,12 @@ func (o *observer) handler() http.Handler {
 		w.WriteHeader(http.StatusProcessing)
 		_, _ = io.WriteString(w, seen(r))
 	})
+	mux.HandleFunc("/many-hints", func(w http.ResponseWriter, r *http.Request) {
+		for range 1000 {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+		_, _ = io.WriteString(w, "after many hints")
+	})
 	mux.HandleFunc("/gzip", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		w.Header().Set("Content-Type", "text/plain")

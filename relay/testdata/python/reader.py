@@ -286,7 +286,7 @@ class Reply:
         return kind != CREDIT or len(plaintext) == 17 and plaintext[8] < 0x80 and plaintext[16] <= 1
 
     def take(self, kind, plaintext):
-        fits = {INFORM: self.head is None and self.informs < 64, HEAD: self.head is None, WHOLE: self.head is None}.get(kind, self.head is not None)
+        fits = {INFORM: self.head is None, HEAD: self.head is None, WHOLE: self.head is None}.get(kind, self.head is not None)
         if kind == DATA:
             self.received += len(plaintext)
             fits = fits and 0 < len(plaintext) and self.received <= 65_536
@@ -303,8 +303,9 @@ class Reply:
     def read(self, kind, plaintext):
         failure = None
         if kind == INFORM:
-            read_reply_head(plaintext)
-            self.informs += 1
+            if self.informs < 64:  # nobody takes them out here; further ones are passed over
+                read_reply_head(plaintext)
+                self.informs += 1
         elif kind == DATA:
             self.body += plaintext
         elif kind == END:
