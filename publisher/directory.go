@@ -22,8 +22,9 @@ type directory struct {
 type service struct {
 	instances map[string]*instance
 	refused   map[relay.Code]uint64 // announcements that were not believed
-	fault     *relay.Error          // of the last of them, or of the server when it denied looking for workers
+	fault     *relay.Error          // of the last of them, or of the server when it denied asking for workers
 	faultAt   time.Time
+	deaf      *relay.Error  // the server denies hearing of workers; until it allows it, or the next connection
 	changed   chan struct{} // closed and replaced when an instance comes or changes
 	limit     *rate.Limiter // announcements whose signature is checked
 }
@@ -133,19 +134,39 @@ func (d *directory) heard(name string, payload []byte) error {
 	if a.State == relay.Gone {
 		i.until = now // its seq is remembered, so that an older announcement cannot bring it back
 	}
-	s.fault = nil
+	s.fault, s.deaf = nil, nil
 	close(s.changed)
 	s.changed = make(chan struct{})
 	s.forget(now)
 	return nil
 }
 
-// denied notes that the NATS server does not let this user look for workers.
-func (d *directory) denied(name string, err error) {
+// denied notes that the NATS server does not let this user ask for workers, or, for as long as it does not say otherwise, hear of
+// them.
+func (d *directory) denied(name string, hearing bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s := d.service(name); s != nil {
-		s.fault, s.faultAt = relay.Wrap(relay.CodeNATSDenied, err, "the server does not let this user look for workers of service "+name), d.now()
+	s := d.service(name)
+	if s == nil {
+		return
+	}
+	fault := relay.Wrap(relay.CodeNATSDenied, err, "the server does not let this user look for workers of service "+name)
+	if hearing {
+		s.deaf = fault
+	} else {
+		s.fault, s.faultAt = fault, d.now()
+	}
+}
+
+// allowed notes that the NATS server lets this user hear of a service's workers. "" is all of them, of which it has not said
+// otherwise.
+func (d *directory) allowed(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for service, s := range d.services {
+		if name == "" || name == service {
+			s.deaf = nil
+		}
 	}
 }
 
@@ -194,7 +215,13 @@ func (d *directory) candidates(name string) (known bool, out []candidate, change
 func (d *directory) none(name string) *relay.Error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s := d.service(name); s != nil && s.fault != nil && d.now().Sub(s.faultAt) < relay.AnnouncementLife {
+	s := d.service(name)
+	switch {
+	case s == nil:
+	case s.deaf != nil:
+		e := *s.deaf
+		return &e
+	case s.fault != nil && d.now().Sub(s.faultAt) < relay.AnnouncementLife:
 		e := *s.fault
 		return &e
 	}

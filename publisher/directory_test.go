@@ -44,6 +44,37 @@ func TestDirectorySeqOnlyRises(t *testing.T) {
 	wantInstances(t, d, 1)
 }
 
+// That the server denies hearing of workers is true until it allows it, or a worker is heard, or there is another connection; that it
+// denies asking for them is told while somebody has asked lately.
+func TestDirectoryThatMayNotHear(t *testing.T) {
+	denial := errors.New("permissions violation")
+	for name, c := range map[string]struct {
+		hearing bool
+		end     func(d *directory, w *testWorker, clock *testClock)
+		want    relay.Code // after a minute
+	}{
+		"hearing": {true, nil, relay.CodeNATSDenied},
+		"asking":  {false, nil, relay.CodeNoWorker},
+		"allowed": {true, func(d *directory, _ *testWorker, _ *testClock) { d.allowed("middleware") }, relay.CodeNoWorker},
+		"another": {true, func(d *directory, _ *testWorker, _ *testClock) { d.allowed("billing") }, relay.CodeNATSDenied},
+		"over":    {true, func(d *directory, _ *testWorker, _ *testClock) { d.allowed("") }, relay.CodeNoWorker},
+		"heard":   {true, func(d *directory, w *testWorker, clock *testClock) { mustHear(t, d, w.announces(clock.now())) }, relay.CodeNoWorker},
+	} {
+		d, w, clock := newTestDirectory(t)
+		d.denied("middleware", c.hearing, denial)
+		if err := d.none("middleware"); err.Code != relay.CodeNATSDenied || !errors.Is(err, denial) {
+			t.Errorf("%s, at first: %v", name, err)
+		}
+		if c.end != nil {
+			c.end(d, w, clock)
+		}
+		clock.add(time.Minute)
+		if err := d.none("middleware"); err.Code != c.want {
+			t.Errorf("%s, after a minute: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
 // An instance is forgotten 20 s after its last announcement was received, and an old announcement does not bring it back
 // for as long as that could still be accepted.
 func TestDirectoryForgets(t *testing.T) {

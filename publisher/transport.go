@@ -97,7 +97,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		default:
 		}
 	}
-	cfg.OnDown, cfg.OnDenied, cfg.OnAllowed, cfg.OnSlow = func() { t.deaf.Store(nil) }, t.denied, t.allowed, func() { t.slow.Add(1) }
+	cfg.OnDown, cfg.OnDenied, cfg.OnAllowed, cfg.OnSlow = t.unknown, t.denied, t.allowed, func() { t.slow.Add(1) }
 	nc, err := relay.Keep(cfg)
 	if err != nil {
 		return err
@@ -225,8 +225,8 @@ func (t *Transport) denied(err error) {
 		t.deaf.Store(relay.Wrap(relay.CodeNATSDenied, err, "the server does not let this user receive the replies to app "+t.cfg.App))
 	}
 	for _, service := range t.Services() {
-		if names(t.subjects.Announce(service)) || names(t.subjects.Discover(service)) {
-			t.directory.denied(service, err)
+		if hears := names(t.subjects.Announce(service)); hears || names(t.subjects.Discover(service)) {
+			t.directory.denied(service, hears, err)
 		}
 	}
 	for _, a := range t.attempts() {
@@ -241,6 +241,17 @@ func (t *Transport) allowed(subject string) {
 	if subject == t.subjects.Inbox(t.cfg.App, t.inbox) {
 		t.deaf.Store(nil)
 	}
+	for _, service := range t.Services() {
+		if subject == t.subjects.Announce(service) {
+			t.directory.allowed(service)
+		}
+	}
+}
+
+// unknown notes that the connection is gone: what the next one's server denies it will say.
+func (t *Transport) unknown() {
+	t.deaf.Store(nil)
+	t.directory.allowed("")
 }
 
 func (t *Transport) attempts() []*attempt {

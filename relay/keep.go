@@ -31,14 +31,17 @@ type subscription struct {
 
 	made   *nats.Subscription // on the connection of this moment
 	denied bool               // and asked for again now and then
+	pause  time.Duration      // until the next time
+	again  *time.Timer        // ends then; nil before it was ever denied
 }
 
 const (
 	// replacePause is how long nothing takes the place of a connection that is over: the next one may be so, too.
 	replacePause = time.Second
-	// deniedPause is how long a denied subscription is not asked for: a server whose permissions are mended does not take it up
-	// by itself. Twice in this time an announcement would run out, and with it what is known of who denied it.
+	// deniedPause is how long a denied subscription is not asked for at first: a server whose permissions are mended does not take
+	// it up by itself. Each time that it still denies it, in a line of its log, the next pause is twice as long, deniedMost at most.
 	deniedPause = 5 * time.Second
+	deniedMost  = time.Minute
 )
 
 // Keep connects as Connect does, and stays connected until Close.
@@ -100,7 +103,7 @@ func (k *Conn) open() error {
 	whole := make(chan struct{})
 	defer close(whole)
 	c := k.cfg
-	c.OnUp = func() { <-whole; k.cfg.OnUp() }
+	c.OnUp = func() { <-whole; k.hurry(); k.cfg.OnUp() }
 	c.OnDenied = func(err error) { k.denied(err); k.cfg.OnDenied(err) }
 	c.onClosed = k.lost
 	nc, err := Connect(c)
@@ -160,8 +163,23 @@ func (k *Conn) denied(err error) {
 	defer k.mu.Unlock()
 	for _, s := range k.subscriptions {
 		if !s.denied && strings.Contains(err.Error(), `Subscription to "`+s.subject+`"`) {
-			s.denied = true
-			time.AfterFunc(k.deniedPause, func() { k.askAgain(s) })
+			s.denied, s.pause = true, k.deniedPause
+			s.again = time.AfterFunc(s.pause, func() { k.askAgain(s) })
+		}
+	}
+}
+
+// hurry has what is denied asked for soon: with a connection the user may have changed, or the server.
+func (k *Conn) hurry() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.subscriptions {
+		if !s.denied {
+			continue
+		}
+		s.pause = k.deniedPause
+		if s.again.Stop() { // else it is being asked for
+			s.again.Reset(s.pause)
 		}
 	}
 }
@@ -176,7 +194,8 @@ func (k *Conn) askAgain(s *subscription) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !allowed || k.NATS() != nc {
-		time.AfterFunc(k.deniedPause, func() { k.askAgain(s) })
+		s.pause = min(2*s.pause, deniedMost)
+		s.again.Reset(s.pause)
 		return
 	}
 	before := s.made

@@ -3,7 +3,9 @@ package relay
 import (
 	"log/slog"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,13 +77,20 @@ func TestKeepIsClosedForGood(t *testing.T) {
 // A subscription that the server denied is heard once its permissions are mended: the server does not take it up by itself, and
 // keeps the connection.
 func TestKeepAsksAgainForWhatWasDenied(t *testing.T) {
-	opts := server.Options{Host: "127.0.0.1", Port: freePort(t), NoLog: true, NoSigs: true}
-	withUser := func(may ...string) *server.Options {
-		o := opts
-		o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: may}}}}
-		return &o
+	for _, reconnects := range []bool{false, true} {
+		t.Run("reconnects "+strconv.FormatBool(reconnects), func(t *testing.T) { testAsksAgain(t, reconnects) })
 	}
-	s := natsServer(t, *withUser("y"))
+}
+
+// onlyHears are the options with one user, u with the password p, who may subscribe to nothing else.
+func onlyHears(o server.Options, subjects ...string) *server.Options {
+	o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: subjects}}}}
+	return &o
+}
+
+func testAsksAgain(t *testing.T, reconnects bool) {
+	opts := server.Options{Host: "127.0.0.1", Port: freePort(t), NoLog: true, NoSigs: true}
+	s := natsServer(t, *onlyHears(opts, "y"))
 	got, denied, allowed := make(chan *nats.Msg, 10), make(chan error, 3), make(chan string, 10)
 	k, err := Keep(ConnectConfig{
 		URL:       "nats://u:p@127.0.0.1:" + strconv.Itoa(opts.Port),
@@ -109,8 +118,20 @@ func TestKeepAsksAgainForWhatWasDenied(t *testing.T) {
 	for range 3 { // it is told again, and is still true
 		await(t, denied)
 	}
-	if err := s.ReloadOptions(withUser("x", "y")); err != nil {
+	for later := !reconnects; !later; runtime.Gosched() { // it will not be asked for by itself
+		k.mu.Lock()
+		if later = k.subscriptions[0].again.Stop(); later {
+			k.subscriptions[0].again.Reset(time.Hour)
+		}
+		k.mu.Unlock()
+	}
+	if err := s.ReloadOptions(onlyHears(opts, "x", "y")); err != nil {
 		t.Fatal(err)
+	}
+	if reconnects {
+		if err := first.ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if subject := await(t, allowed); subject != "x" || k.NATS() != first {
 		t.Fatalf("allowed is %q, by another connection %v", subject, k.NATS() != first)
@@ -123,6 +144,41 @@ func TestKeepAsksAgainForWhatWasDenied(t *testing.T) {
 	}
 	if err := first.Flush(); err != nil || first.NumSubscriptions() != 2 || len(got) != 0 {
 		t.Errorf("%v, %d subscriptions, %d messages more", err, first.NumSubscriptions(), len(got))
+	}
+}
+
+// As long as it is denied it is asked for less and less often; soon again after a reconnect.
+func TestKeepAsksLessOftenForWhatStaysDenied(t *testing.T) {
+	s := natsServer(t, *onlyHears(server.Options{}, "y"))
+	log := &logText{more: make(chan struct{}, 1)}
+	k, err := Keep(ConnectConfig{URL: strings.Replace(s.ClientURL(), "nats://", "nats://u:p@", 1), Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if err := k.Subscribe("x", func(*nats.Msg) {}, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	log.await(t, "denies this user a subject")
+	var pauses []time.Duration
+	for range 6 {
+		k.mu.Lock()
+		x := k.subscriptions[0]
+		if !x.again.Stop() {
+			t.Error("nobody is about to ask for it")
+		}
+		pauses = append(pauses, x.pause)
+		k.mu.Unlock()
+		k.askAgain(x)
+	}
+	if want := []time.Duration{5e9, 10e9, 20e9, 40e9, 60e9, 60e9}; !slices.Equal(pauses, want) {
+		t.Errorf("asked for after %v, want %v", pauses, want)
+	}
+	k.hurry() // as after a reconnect
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if x := k.subscriptions[0]; x.pause != deniedPause || !x.again.Stop() {
+		t.Errorf("after a reconnect it is asked for in %v", x.pause)
 	}
 }
 
