@@ -18,7 +18,7 @@ func (s *stage) announce() {
 	line("person", "%s%s", s.user.UserName, s.groups())
 	workspace := s.cfg.Workspace
 	if s.cfg.Sandbox {
-		workspace += " (a sandbox: give it to the middleware app as DATABRICKS_HOST)"
+		workspace += " (a sandbox: give it to the middleware app as DATABRICKS_HOST, and for SQL any DATABRICKS_WAREHOUSE_ID)"
 	}
 	line("workspace", "%s", workspace)
 	for i, service := range s.cfg.Services {

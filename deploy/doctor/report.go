@@ -127,5 +127,9 @@ func (r *Report) Print(w io.Writer) {
 	for _, c := range r.Checks {
 		count[c.Verdict]++
 	}
-	fmt.Fprintf(w, "\n%d ok, %d warnings, %d failed, %d skipped\n", count[OK], count[Warning], count[Failed], count[Skipped])
+	warnings := "warnings"
+	if count[Warning] == 1 {
+		warnings = "warning"
+	}
+	fmt.Fprintf(w, "\n%d ok, %d %s, %d failed, %d skipped\n", count[OK], count[Warning], warnings, count[Failed], count[Skipped])
 }

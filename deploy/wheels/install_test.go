@@ -43,6 +43,9 @@ func TestInstall(t *testing.T) {
 		if help := v.run(command, "--help"); !strings.Contains(help, "Usage: "+command) {
 			t.Errorf("%s --help:\n%s", command, help)
 		}
+		if version := v.run(command, "--version"); version != "v1.2.3\n" {
+			t.Errorf("%s is of version %q", command, version)
+		}
 	}
 	v.run("python", "-c", "import obo_relay; print(obo_relay.headers)")
 	v.run("python", "-m", "pip", "check")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
 )
 
@@ -26,7 +27,8 @@ type flags struct {
 	Behind        string `placeholder:"URL" help:"The app that gets every other request to that port, when this one stands before another app: http://127.0.0.1:8001, say. It finds its port in DATABRICKS_APP_PORT."`
 	MonitorPort   int    `name:"monitor" placeholder:"PORT" help:"Serve /healthz, /varz and /connz over HTTP on loopback; -1 takes a free one."`
 
-	Command child.Command `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: a client of this server to run, its program and arguments."`
+	Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
+	Command child.Command    `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: a client of this server to run, its program and arguments."`
 }
 
 func parse(args []string, stdout, stderr io.Writer) (flags, error) {
@@ -35,6 +37,7 @@ func parse(args []string, stdout, stderr io.Writer) (flags, error) {
 		kong.Name("obo-broker"),
 		kong.Description(description),
 		kong.DefaultEnvars("OBO"),
+		kong.Vars{"version": relay.BuildVersion()},
 		kong.Writers(stdout, stderr))
 	if err != nil {
 		return f, fmt.Errorf("flags: %w", err)

@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/obo-relay/obo-relay/deploy/doctor"
+	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
 )
 
@@ -20,11 +21,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "%s: warning: other processes of this user can read the secrets of this one: %v\n", command, err)
 	}
 	code := -1
-	var c doctor.Command
+	var c struct {
+		doctor.Command
+		Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
+	}
 	parser, err := kong.New(&c,
 		kong.Name(command),
 		kong.Description("Looks at everything that a request needs, step by step, with a remedy for each fault."),
 		kong.DefaultEnvars("OBO"),
+		kong.Vars{"version": relay.BuildVersion()},
 		kong.Exit(func(status int) { code = max(code, status) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr))

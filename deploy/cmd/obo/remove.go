@@ -7,11 +7,12 @@ import (
 	"github.com/obo-relay/obo-relay/relay"
 )
 
-// removeCommand takes apps and services out of a directory.
+// removeCommand takes apps and services out of a directory: those that are named here, and not what OBO_APP and OBO_SERVICE tell
+// a publisher or worker.
 type removeCommand struct {
 	Dir     string   `required:"" placeholder:"DIR" help:"Directory of obo init."`
-	App     []string `placeholder:"NAME" help:"The app. May be repeated."`
-	Service []string `placeholder:"NAME" help:"The service. May be repeated."`
+	App     []string `env:"-" placeholder:"NAME" help:"The app. May be repeated."`
+	Service []string `env:"-" placeholder:"NAME" help:"The service. May be repeated."`
 }
 
 // Run removes them and says what follows.

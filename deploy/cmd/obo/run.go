@@ -13,6 +13,7 @@ import (
 
 	"github.com/obo-relay/obo-relay/deploy/demo"
 	"github.com/obo-relay/obo-relay/deploy/doctor"
+	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
 )
 
@@ -36,6 +37,8 @@ type commands struct {
 	Doctor  doctorCommand  `cmd:"" help:"Look at everything that a request needs, step by step, with a remedy for each fault."`
 	Demo    demoCommand    `cmd:"" help:"Play the whole story on this machine, check each line of it, and exit."`
 	Up      upCommand      `cmd:"" help:"The stage of the demo, staying, with a page to click through."`
+
+	Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
 }
 
 // terminal is what a command runs in.
@@ -75,6 +78,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Name(command),
 		kong.Description(description),
 		kong.DefaultEnvars("OBO"),
+		kong.Vars{"version": relay.BuildVersion()},
 		kong.Exit(func(status int) { code = max(code, status) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr))

@@ -44,6 +44,7 @@ func (c *sandboxRun) Run(t *terminal) error {
 	base := workspace.URL()
 	fmt.Fprintf(t.stdout, "workspace  %s (a stand-in, without passwords)\n", base)
 	fmt.Fprintln(t.stdout, "people     alice (data-admins, analysts), bob (analysts)")
+	fmt.Fprintln(t.stdout, "SQL        a table, sales, of which bob sees one row of two; any DATABRICKS_WAREHOUSE_ID will do")
 	fmt.Fprintf(t.stdout, "a token    obo sandbox token%s alice\n", elsewhere(base))
 	fmt.Fprintf(t.stdout, "           curl -d user=alice %s%s\n", base, tokenPath)
 	return serve(t, listener, withTokens(workspace, c.App))
@@ -59,7 +60,11 @@ func openSandbox(listen, flag, app string, lifetime time.Duration) (*sandbox.Wor
 			{UserName: "alice" + sandboxDomain, DisplayName: "Alice", Groups: []string{"data-admins", "analysts"}},
 			{UserName: "bob" + sandboxDomain, DisplayName: "Bob", Groups: []string{"analysts"}},
 		},
-		Apps:          []sandbox.App{{Name: app, UserAuthorization: true}},
+		Apps: []sandbox.App{{Name: app, UserAuthorization: true, Scopes: []string{sandbox.ScopeSQL}}},
+		Tables: []sandbox.Table{{
+			Name: "sales", Columns: []sandbox.Column{{Name: "region"}, {Name: "amount", Type: "BIGINT"}},
+			Rows: []sandbox.Row{{Values: []any{"emea", 10}}, {Values: []any{"amer", 20}, Groups: []string{"data-admins"}}},
+		}},
 		TokenLifetime: lifetime,
 	})
 	if err != nil {

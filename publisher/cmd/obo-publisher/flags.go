@@ -36,8 +36,9 @@ type flags struct {
 	RequireRelay *bool         `negatable:"" help:"Start only with a relay that can work: settings without a fault, one NATS server that can be reached, and workers, if any run, that the trust file names. With --require-relay=false faults are logged, the app runs, and calls are answered 503. Default: false with an app to run; without one, faulty settings end the publisher."`
 	relay.Settings
 	relay.LogSettings
-	Telemetry export.Settings `embed:""`
-	Command   child.Command   `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: the UI app to run, its program and arguments."`
+	Telemetry export.Settings  `embed:""`
+	Version   kong.VersionFlag `env:"-" help:"Print the version and exit."`
+	Command   child.Command    `arg:"" optional:"" passthrough:"partial" name:"command" help:"After --: the UI app to run, its program and arguments."`
 }
 
 // parse reads the flags. code is the exit code of a command that ends with them, -1 if it goes on.
@@ -47,6 +48,7 @@ func parse(args []string, stdout, stderr io.Writer) (f flags, code int) {
 		kong.Name(command),
 		kong.Description(description),
 		kong.DefaultEnvars("OBO"),
+		kong.Vars{"version": relay.BuildVersion()},
 		kong.Exit(func(status int) { code = max(code, status) }),
 		kong.Writers(stdout, stderr))
 	if err == nil {

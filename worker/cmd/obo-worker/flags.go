@@ -36,7 +36,8 @@ type flags struct {
 	appFlags
 	relay.Settings
 	relay.LogSettings
-	Telemetry export.Settings `embed:""`
+	Telemetry export.Settings  `embed:""`
+	Version   kong.VersionFlag `env:"-" help:"Print the version and exit."`
 }
 
 // parse reads the flags. code is the exit code of a command that ends with them, -1 if it goes on.
@@ -46,6 +47,7 @@ func parse(args []string, stdout, stderr io.Writer) (f flags, code int) {
 		kong.Name(command),
 		kong.Description(description),
 		kong.DefaultEnvars("OBO"),
+		kong.Vars{"version": relay.BuildVersion()},
 		kong.Exit(func(status int) { code = max(code, status) }),
 		kong.Writers(stdout, stderr))
 	if err == nil {
