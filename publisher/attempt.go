@@ -157,8 +157,16 @@ var errNotDelivered = errors.New("the caller was told that nothing was delivered
 func (a *attempt) upload(body io.ReadCloser) {
 	buf := a.t.buffers.Get()
 	defer a.t.buffers.Put(buf)
+	length, read := a.call.head.Length, int64(0)
 	for {
 		n, err := body.Read(buf)
+		read += int64(n)
+		if length >= 0 && (read > length || err == io.EOF && read < length) {
+			e := relay.NewError(relay.CodeBadRequest, "the body has another length than its Content-Length")
+			e.Outcome = relay.Unknown
+			a.stream.Cancel(relay.CodeCanceled, e)
+			return
+		}
 		if n > 0 {
 			if _, err := a.stream.WriteData(a.stream.Context(), buf[:n]); err != nil {
 				return

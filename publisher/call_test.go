@@ -29,6 +29,29 @@ func TestSmallBodyOfAnotherLength(t *testing.T) {
 	}
 }
 
+// The same where the body is uploaded: whose fault it is shows on this side only.
+func TestLargeBodyOfAnotherLength(t *testing.T) {
+	_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+		go func() { // reads while the subscription goes on
+			if _, err := io.Copy(io.Discard, s); err == nil {
+				_ = s.SendHead(saying(t, relay.ReplyHead{Status: 200}), nil, true, 200)
+			}
+		}()
+	})
+	const declared = 100_000
+	for length, ok := range map[int]bool{1: false, declared - 1: false, declared: true, declared + 1: false, 10 * declared: false} {
+		r := relayed(t, "POST")
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", length))), declared
+		resp, err := transport.RoundTrip(r)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if e, _ := errors.AsType[*relay.Error](err); ok != (err == nil) || !ok && (!errors.Is(err, relay.CodeBadRequest) || e.Problem().Outcome != relay.Unknown) {
+			t.Errorf("%d bytes with a Content-Length of %d: %v", length, declared, err)
+		}
+	}
+}
+
 // A request that never left is not told as one that may have been executed, whatever ended it.
 func TestOutcomeBeforeAnythingIsSent(t *testing.T) {
 	never, err := New(Config{

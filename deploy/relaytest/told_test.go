@@ -63,6 +63,10 @@ func TestPublishersHearWhatTheyDidWrong(t *testing.T) {
 	end := func(text string) func(*relay.Stream) error {
 		return func(s *relay.Stream) error { return s.SendEnd([]byte(text), 0) }
 	}
+	more := func(s *relay.Stream) error {
+		_, err := s.WriteData(t.Context(), []byte("four"))
+		return err
+	}
 	again := func(s *relay.Stream) error { return s.SendHead([]byte("{}"), nil, false, 0) }
 	failure, err := relay.EncodeHead(&relay.End{Failure: relay.NewError(relay.CodeBadRequest, "half way").Problem()})
 	relaytest.Must(t, err)
@@ -77,6 +81,7 @@ func TestPublishersHearWhatTheyDidWrong(t *testing.T) {
 		"a trailer that cannot be one":  {end(`{"trailer":{"x-sum":["1"]}}`), read, relay.Unknown, "not in canonical form"},
 		"an end after the reply began":  {end("{"), begin, relay.Unknown, "obo.v1.end"},
 		"a body of another length":      {end("{}"), forward, relay.Unknown, "another length"},
+		"a body over its length":        {more, forward, relay.Unknown, "another length"},
 		"a body that is broken off":     {end(string(failure)), read, relay.Unknown, "broke the request's body off"},
 		"a second head":                 {again, read, relay.Unknown, "may not stand there"},
 		"a handler that does not heed":  {again, nil, relay.Unknown, "may not stand there"},
