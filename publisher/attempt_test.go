@@ -172,6 +172,40 @@ func TestLate503IsNotBelieved(t *testing.T) {
 	}
 }
 
+// A server denies a subject, and does not say of which message: a request that its worker has answered was passed on, and goes on.
+func TestDenialEndsOnlyWhatNobodyHasAnswered(t *testing.T) {
+	answered, unanswered := make(chan *relay.Stream, 1), make(chan struct{}, 1)
+	_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+		select {
+		case answered <- s:
+			_ = s.SendHead(saying(t, relay.ReplyHead{Status: 200, Length: -1}), nil, false, 200)
+		default:
+			unanswered <- struct{}{}
+		}
+	})
+	resp, err := transport.RoundTrip(relayed(t, "GET"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	failed, r := make(chan error, 1), relayed(t, "POST")
+	go func() {
+		_, err := transport.RoundTrip(r)
+		failed <- err
+	}()
+	<-unanswered
+	transport.denied(fmt.Errorf("%w: Permissions Violation for Publish to %q", nats.ErrPermissionViolation, transport.attempts()[0].subject))
+	if err := <-failed; !errors.Is(err, relay.CodeNATSDenied) {
+		t.Errorf("the request without an answer: %v", err)
+	}
+	s := <-answered
+	_, _ = s.WriteData(t.Context(), []byte("it goes on"))
+	_ = s.SendEnd([]byte("{}"), 200)
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "it goes on" {
+		t.Errorf("the reply that was coming: %q, %v", body, err)
+	}
+}
+
 // A caller that leaves at the very start: the request does not follow its own cancel, which would find nothing to cancel.
 func TestCancelDoesNotOvertakeItsRequest(t *testing.T) {
 	var leave context.CancelFunc

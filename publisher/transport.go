@@ -217,8 +217,9 @@ func (t *Transport) receive(m *nats.Msg) {
 	}
 }
 
-// denied fails the requests whose subject the server says it denied: such an error comes without the message. Where it
-// denies what workers are found by, that is why there are none; where it denies the replies, nothing more is sent.
+// denied fails the requests whose subject the server says it denied: such an error comes without the message. One of which the
+// worker has been heard was passed on. Where it denies what workers are found by, that is why there are none; where it denies the
+// replies, nothing more is sent.
 func (t *Transport) denied(err error) {
 	names := func(subject string) bool { return strings.Contains(err.Error(), `"`+subject+`"`) }
 	if names(t.subjects.Inbox(t.cfg.App, t.inbox)) {
@@ -230,7 +231,7 @@ func (t *Transport) denied(err error) {
 		}
 	}
 	for _, a := range t.attempts() {
-		if names(a.subject) {
+		if a.heard.Load() == 0 && names(a.subject) {
 			a.stream.Fail(relay.Wrap(relay.CodeNATSDenied, err, "the server says that it did not pass the request on"))
 		}
 	}
