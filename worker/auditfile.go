@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // AuditFile keeps audit records in a file, one line of JSON each, appended in one write, so that several workers may
@@ -108,17 +109,33 @@ func (a *AuditFile) open() error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	a.file, a.info, a.torn = f, info, !endsInNewline(a.path, info.Size())
+	a.file, a.info, a.torn = f, info, tornAt(a.path)
 	return nil
 }
 
-// endsInNewline reports whether a file is empty or its last line whole; a worker that was killed may have left half a one.
-func endsInNewline(path string, size int64) bool {
+// tornAt reports whether the last line of a file is not whole: a worker that was killed may have left half a one. Another worker
+// may just be writing, and what is seen of its line grows page by page, so it is looked at a few times.
+func tornAt(path string) bool {
+	for range 3 {
+		if endsInNewline(path) {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return true
+}
+
+// endsInNewline reports whether a file is empty or its last line whole, as far as that can be read.
+func endsInNewline(path string) bool {
 	f, err := os.Open(path)
-	if err != nil || size == 0 {
+	if err != nil {
 		return true
 	}
 	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil || size == 0 {
+		return true
+	}
 	last := make([]byte, 1)
 	if _, err := f.ReadAt(last, size-1); err != nil && !errors.Is(err, io.EOF) {
 		return true
