@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -31,5 +32,18 @@ func TestLoggerKeepsPayloadsOut(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("log lacks %q:\n%s", want, out.String())
 		}
+	}
+}
+
+// With JetStream the server would draw its name over four lines of the log.
+func TestNoBanner(t *testing.T) {
+	t.Parallel()
+	log := &syncBuffer{}
+	_, stop := run(t, Config{ConfigText: openText + "jetstream: { store_dir: \"" + filepath.ToSlash(t.TempDir()) + "\" }\n", Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); !strings.Contains(text, "JetStream") || strings.Contains(text, "___") {
+		t.Error(text)
 	}
 }

@@ -26,6 +26,7 @@ func (c Config) options() (*server.Options, error) {
 	opts.Debug = c.Log.Enabled(context.Background(), slog.LevelDebug)
 	// The log is set by this package and signals belong to the command; neither is the server's.
 	opts.NoLog, opts.NoSigs = true, true
+	opts.DisableJetStreamBanner = true // letters drawn over several lines of the log
 	opts.LameDuckDuration = c.DrainTimeout
 	opts.LameDuckGracePeriod = c.DrainTimeout / graceShare
 	return opts, c.replacePorts(opts)
