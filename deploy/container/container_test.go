@@ -36,7 +36,7 @@ func statements(t *testing.T) [][2]string {
 func TestImage(t *testing.T) {
 	t.Parallel()
 	src, stage, from, user, path := t.TempDir(), 0, "", "", ""
-	env := append(os.Environ(), "GOFLAGS=", "PLATFORM=", "BIN=bin")
+	env := append(os.Environ(), "GOFLAGS=", "MAKEFLAGS=") // those of a make that runs the tests
 	for _, s := range statements(t) {
 		words := strings.Fields(s[1])
 		switch s[0] {
