@@ -199,6 +199,9 @@ func (e *exchangeRun) dispatch(user *User) {
 	r.Body = e.body(r)
 	returned := false
 	defer func() {
+		if r.MultipartForm != nil { // as net/http's server does: what was uploaded would stay on disk
+			_ = r.MultipartForm.RemoveAll()
+		}
 		if !returned { // p is nil after runtime.Goexit, which must not make half of a reply look whole
 			e.panicked(recover())
 			return

@@ -5,8 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
+	"io/fs"
+	"mime/multipart"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +80,43 @@ func TestBodyTooLarge(t *testing.T) {
 	handler.want(t, 3) // it was refused before it was sent
 	unknown := io.MultiReader(bytes.NewReader(make([]byte, 100_001)))
 	do(client, newRequest(t, "POST", "/", unknown)).wantCode(t, relay.CodeBodyTooLarge, "100000")
+}
+
+// The files in which a handler's multipart form is kept do not outlive the request, however it ends.
+func TestFilesOfAForm(t *testing.T) {
+	n, _ := start(t)
+	kept := make(chan string, 2)
+	_, stop := n.Worker(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		relaytest.Must(t, r.ParseMultipartForm(0))
+		f, err := r.MultipartForm.File["upload"][0].Open()
+		relaytest.Must(t, err)
+		defer f.Close()
+		kept <- f.(*os.File).Name()
+		if r.URL.Path == "/dies" {
+			panic(http.ErrAbortHandler)
+		}
+	}), nil)
+	client := n.Publisher(nil)
+	for _, path := range []string{"/", "/dies"} {
+		var body bytes.Buffer
+		form := multipart.NewWriter(&body)
+		part, err := form.CreateFormFile("upload", "name")
+		relaytest.Must(t, err)
+		_, err = part.Write(make([]byte, 100_000))
+		relaytest.Must(t, err)
+		relaytest.Must(t, form.Close())
+		r := newRequest(t, "POST", path, &body)
+		r.Header.Set("Content-Type", form.FormDataContentType())
+		do(client, r)
+	}
+	stop() // which waits for the handler
+	for range 2 {
+		name := relaytest.Recv(t, kept, "the handler")
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there: %v", name, err)
+			_ = os.Remove(name)
+		}
+	}
 }
 
 // A body whose length is a lie is never handed on as a whole one.
