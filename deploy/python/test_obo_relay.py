@@ -121,6 +121,11 @@ class URL(unittest.TestCase):
         with mock.patch.dict(os.environ, clear=True), self.assertRaisesRegex(RuntimeError, "OBO_URL_X is not set: .*obo-publisher"):
             obo_relay.url("x")
 
+    def test_a_service_that_the_publisher_does_not_serve(self):
+        with mock.patch.dict(os.environ, {"OBO_URL_B": "b", "OBO_URL_A": "a"}, clear=True), self.assertRaises(RuntimeError) as caught:
+            obo_relay.url("x")
+        self.assertRegex(str(caught.exception), "OBO_URL_X is not set, only OBO_URL_A, OBO_URL_B: correct")
+
 
 if __name__ == "__main__":
     unittest.main()

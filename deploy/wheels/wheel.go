@@ -72,6 +72,7 @@ Summary: %s
 License-Expression: Apache-2.0
 License-File: LICENSE
 License-File: THIRD_PARTY
+Project-URL: Source, https://github.com/obo-relay/obo-relay
 Requires-Python: >=3.9
 `, w.name, w.version, w.summary)
 }

@@ -51,6 +51,8 @@ def url(service: str) -> str:
     name = "OBO_URL_" + service.upper().replace("-", "_")
     if address := os.environ.get(name):
         return address.rstrip("/")
+    if others := ", ".join(sorted(v for v in os.environ if v.startswith("OBO_URL_"))):
+        raise RuntimeError(f"{name} is not set, only {others}: correct the service's name, or let obo-publisher serve it too")
     raise RuntimeError(f"{name} is not set: start the app under obo-publisher (obo-publisher -- streamlit run app.py)")
 
 
