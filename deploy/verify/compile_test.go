@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 
 // Everything compiles for each system that is released, tests too: what is there on Unix alone is in a file that says so.
 func TestCompilesForEverySystem(t *testing.T) {
-	seen := map[string]bool{}
+	seen := map[string]bool{runtime.GOOS: true} // the tests were built for this one
 	for _, target := range supply.Targets {
 		if seen[target.OS] {
 			continue
