@@ -219,7 +219,7 @@ func (a *attempt) reply() (*http.Response, *failure) {
 		}
 		head, err := relay.DecodeReplyHead(frame.JSON)
 		if err != nil {
-			return nil, a.broken(relay.Wrap(relay.CodeStreamBroken, err, "the reply's head"))
+			return nil, a.broken(relay.Unfit("worker", relay.ReplyHeadTypeName, err))
 		}
 		switch {
 		case frame.Type == relay.FrameInform && (head.Status >= 200 || head.Status == http.StatusSwitchingProtocols):

@@ -303,7 +303,13 @@ func TestWorkerHearsThatItsReplyIsGivenUp(t *testing.T) {
 			_ = s.SendHead(saying(t, relay.ReplyHead{Status: 503, Refusal: relay.NewError(relay.CodeOverloaded, "busy").Problem()}), nil, false, 503)
 		},
 		"an inform with a final status": func(t *testing.T, s *relay.Stream) { _ = s.SendInform(head(t)) },
-		"data before the head":          func(t *testing.T, s *relay.Stream) { _, _ = s.WriteData(t.Context(), []byte("early")) },
+		"a body of 204": func(t *testing.T, s *relay.Stream) {
+			_ = s.SendHead(saying(t, relay.ReplyHead{Status: 204, Length: -1}), []byte("body"), false, 204)
+		},
+		"more than the length": func(t *testing.T, s *relay.Stream) {
+			_ = s.SendHead(saying(t, relay.ReplyHead{Status: 200, Length: 3}), []byte("body"), false, 200)
+		},
+		"data before the head": func(t *testing.T, s *relay.Stream) { _, _ = s.WriteData(t.Context(), []byte("early")) },
 		"a second head": func(t *testing.T, s *relay.Stream) {
 			_ = s.SendHead(head(t), nil, false, 200)
 			_ = s.SendHead(head(t), nil, false, 200)
@@ -316,11 +322,12 @@ func TestWorkerHearsThatItsReplyIsGivenUp(t *testing.T) {
 				streams <- s
 			})
 			resp, err := transport.RoundTrip(relayed(t, "POST"))
+			var body []byte
 			if err == nil {
-				_, err = io.ReadAll(resp.Body)
+				body, err = io.ReadAll(resp.Body)
 			}
-			if !errors.Is(err, relay.CodeStreamBroken) {
-				t.Error(err)
+			if !errors.Is(err, relay.CodeStreamBroken) || len(body) > 3 {
+				t.Errorf("%q, %v", body, err)
 			}
 			s := <-streams
 			<-s.Context().Done()
@@ -328,5 +335,33 @@ func TestWorkerHearsThatItsReplyIsGivenUp(t *testing.T) {
 				t.Error(s.Err())
 			}
 		})
+	}
+}
+
+// A body that comes where there is none, whole, is told as what it is: net/http would take the connection of the sidecar's caller
+// away without a word.
+func TestWholeRepliesWithoutABody(t *testing.T) {
+	for _, c := range []struct {
+		method string
+		status int
+		body   string
+		want   int
+	}{
+		{"GET", 204, "body", 502}, {"GET", 304, "body", 502}, {"HEAD", 200, "body", 502},
+		{"GET", 204, "", 204}, {"GET", 304, "", 304}, {"HEAD", 200, "", 200},
+	} {
+		_, transport := newStandIn(t, nil, func(s *relay.Stream) {
+			_ = s.SendHead(saying(t, relay.ReplyHead{Status: c.status, Length: 4}), []byte(c.body), true, c.status)
+		})
+		srv := httptest.NewServer(sidecarOf(t, transport))
+		r := relayed(t, c.method)
+		r.URL.Host, r.Host = srv.Listener.Addr().String(), ""
+		resp, err := srv.Client().Do(r)
+		if err != nil {
+			t.Errorf("%s, %d with %q: %v", c.method, c.status, c.body, err)
+		} else if _ = resp.Body.Close(); resp.StatusCode != c.want {
+			t.Errorf("%s, %d with %q: %s", c.method, c.status, c.body, resp.Status)
+		}
+		srv.Close()
 	}
 }

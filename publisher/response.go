@@ -36,8 +36,12 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 			resp.Trailer[http.CanonicalHeaderKey(name)] = nil
 		}
 	}
+	length := head.Length
+	if a.bodyless(head.Status) {
+		length = 0
+	}
 	if frame.Type == relay.FrameWhole {
-		if head.Length >= 0 && int64(len(frame.Body)) != head.Length && !a.bodyless(head.Status) {
+		if length >= 0 && int64(len(frame.Body)) != length {
 			return nil, a.broken(errReplyLength)
 		}
 		a.finish()
@@ -49,10 +53,6 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 	}
 	if s := servedFrom(a.call.ctx); s != nil {
 		s.streamed = true
-	}
-	length := head.Length
-	if a.bodyless(head.Status) {
-		length = -1
 	}
 	a.stream.Expect(length)
 	body := &replyBody{a: a, resp: resp, length: length}
@@ -94,6 +94,9 @@ func (b *replyBody) Read(p []byte) (int, error) {
 	n, err := b.a.stream.Read(p)
 	b.idle.Stop()
 	b.read += int64(n)
+	if over := b.read - b.length; b.length >= 0 && over > 0 {
+		n, err = n-int(over), errReplyLength
+	}
 	if err == nil {
 		return n, nil
 	}

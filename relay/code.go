@@ -1,6 +1,9 @@
 package relay
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Outcome is what a publisher knows about a request that has ended (PROTOCOL.md §10).
 type Outcome string
@@ -128,6 +131,14 @@ func Codes() []CodeInfo { return slices.Clone(codes) }
 // Known reports whether the code is in the table.
 func (c Code) Known() bool {
 	return slices.ContainsFunc(codes, func(row CodeInfo) bool { return row.Code == c })
+}
+
+// formed is the code, or CodeInternal for what is not in the form of one: 1 to 64 characters, a to z and _, the first a letter.
+func (c Code) formed() Code {
+	if c == "" || len(c) > 64 || c[0] == '_' || strings.Trim(string(c), "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return CodeInternal
+	}
+	return c
 }
 
 // Info returns the code's row; a code that is not in the table (from a newer peer) gets the row of CodeInternal under its

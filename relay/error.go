@@ -106,5 +106,5 @@ type Problem struct {
 func (p *Problem) Err() *Error {
 	after := time.Duration(min(max(p.RetryAfterMS, 0), maxRetryAfter.Milliseconds())) * time.Millisecond
 	detail := strings.TrimSuffix(p.Detail, remedy(p.Code.Info())) // Problem appends it again
-	return &Error{Code: p.Code, Detail: detail, RequestID: p.RequestID, After: after, Remote: true}
+	return &Error{Code: p.Code.formed(), Detail: detail, RequestID: p.RequestID, After: after, Remote: true}
 }

@@ -71,6 +71,18 @@ func TestProblemRoundTrip(t *testing.T) {
 	}
 }
 
+// A code that this side does not know keeps its name, if it is one: it stands in a URL and in logs.
+func TestProblemWithAnotherCode(t *testing.T) {
+	for said, want := range map[Code]Code{
+		"of_tomorrow": "of_tomorrow", Code(strings.Repeat("a", 64)): Code(strings.Repeat("a", 64)),
+		"": CodeInternal, "A": CodeInternal, "_a": CodeInternal, "a-b": CodeInternal, "a\r\nb": CodeInternal, "a1": CodeInternal, Code(strings.Repeat("a", 65)): CodeInternal,
+	} {
+		if got := (&Problem{Code: said}).Err(); got.Code != want || got.Code.Info().Status != 500 {
+			t.Errorf("%q is %q", said, got.Code)
+		}
+	}
+}
+
 // A peer's problem is looked up in our own table: it cannot claim another status or outcome for a code.
 func TestProblemOfALiar(t *testing.T) {
 	p := &Problem{Code: CodeOutcomeUnknown, Status: 200, Outcome: NotDelivered, Title: "All is well", Detail: "x", RetryAfterMS: 1 << 62}
@@ -78,7 +90,7 @@ func TestProblemOfALiar(t *testing.T) {
 	if got.Status != 504 || got.Outcome != Unknown || got.Title == p.Title || p.Err().After != time.Hour {
 		t.Errorf("%+v", got)
 	}
-	if e := (&Problem{Code: "new_in_v1_7", RetryAfterMS: -5}).Err(); e.Problem().Outcome != Unknown || e.Problem().Code != "new_in_v1_7" || e.After != 0 {
+	if e := (&Problem{Code: "of_tomorrow", RetryAfterMS: -5}).Err(); e.Problem().Outcome != Unknown || e.Problem().Code != "of_tomorrow" || e.After != 0 {
 		t.Errorf("%+v", e.Problem())
 	}
 }

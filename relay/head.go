@@ -152,6 +152,16 @@ func DecodeEnd(b []byte) (*End, error) {
 	return e, checkHeader(e.Trailer)
 }
 
+// Unfit is the failure of a stream on which the peer sent a document that is not valid. It says by which rule where that quotes
+// nothing of it.
+func Unfit(peer, document string, err error) *Error {
+	detail := "the " + peer + " sent no valid " + document
+	if rule, ok := errors.AsType[*Error](err); ok {
+		detail += ": " + rule.Detail
+	}
+	return Wrap(CodeStreamBroken, err, detail)
+}
+
 // splitHead parts the plaintext of a head or whole frame.
 func splitHead(plaintext []byte) (head, body []byte, err error) {
 	if len(plaintext) < 4 {

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"io"
 )
 
@@ -74,11 +73,7 @@ func (s *Stream) takeEnd(body []byte) error {
 	end, err := DecodeEnd(body)
 	switch {
 	case err != nil:
-		detail := "the end that the " + s.peer() + " sent is no valid " + EndTypeName
-		if rule, ok := errors.AsType[*Error](err); ok {
-			detail += ": " + rule.Detail
-		}
-		err = Wrap(CodeStreamBroken, err, detail)
+		err = Unfit(s.peer(), EndTypeName, err)
 	case end.Failure != nil && s.cfg.Role == RoleService: // publishers send none, and its code would be the app's to choose
 		err = NewError(CodeStreamBroken, "the publisher broke the request's body off")
 	case end.Failure != nil:
