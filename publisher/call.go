@@ -90,7 +90,7 @@ func method(r *http.Request) string {
 }
 
 // upgrades reports a request that cannot go on over HTTP/1.1. One that offers h2c can, and most servers pass over it: Java's
-// client offers it with its first request, curl --http2 with each.
+// client offers it with each request, and so does curl --http2.
 func upgrades(h http.Header) bool {
 	for _, v := range h["Upgrade"] {
 		for protocol := range strings.SplitSeq(v, ",") {
