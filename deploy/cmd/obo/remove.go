@@ -37,7 +37,7 @@ func (c *removeCommand) Run(t *terminal) error {
 			fmt.Fprintf(t.stdout, "next: stop the publishers of %s\n", s.Name)
 			continue
 		}
-		fmt.Fprintf(t.stdout, "next: take the route to %s from the apps' publishers, and stop its workers\n", s.Name)
+		fmt.Fprintf(t.stdout, "next: stop the workers of %s, and restart the apps' publishers without a route to it\n", s.Name)
 	}
 	fmt.Fprintln(t.stdout, "next: reload the NATS server, which shuts them out; deliver the changed kits and trust files: from then on their keys are refused")
 	return nil
