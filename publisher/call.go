@@ -150,11 +150,14 @@ func (c *call) readBody() *relay.Error {
 	case readAhead(r):
 		c.whole, c.head.Length = true, r.ContentLength
 		body := make([]byte, r.ContentLength+1)
-		switch n, err := io.ReadFull(r.Body, body); {
-		case err == nil:
+		got, ok := c.readFull(body)
+		switch {
+		case !ok:
+			return neverSent(canceled(c.ctx))
+		case got.err == nil:
 			return relay.NewError(relay.CodeBadRequest, "the body is longer than its Content-Length")
-		case err != io.ErrUnexpectedEOF || int64(n) < r.ContentLength:
-			return relay.Wrap(relay.CodeBadRequest, err, "the body is shorter than its Content-Length, or could not be read")
+		case got.err != io.ErrUnexpectedEOF || int64(got.n) < r.ContentLength:
+			return relay.Wrap(relay.CodeBadRequest, got.err, "the body is shorter than its Content-Length, or could not be read")
 		}
 		c.body = body[:r.ContentLength]
 		_ = r.Body.Close() // it has been read whole
@@ -166,6 +169,32 @@ func (c *call) readBody() *relay.Error {
 		c.head.Length = r.ContentLength
 	}
 	return nil
+}
+
+// filled is what came of reading into a buffer.
+type filled struct {
+	n   int
+	err error
+}
+
+// readFull fills b from the body; false: the caller waits no longer. What was made from memory keeps nobody waiting, and at the
+// sidecar the body ends when its caller leaves.
+func (c *call) readFull(b []byte) (filled, bool) {
+	read := func() filled {
+		n, err := io.ReadFull(c.request.Body, b)
+		return filled{n, err}
+	}
+	if c.request.GetBody != nil || c.ctx.Done() == nil || servedFrom(c.ctx) != nil {
+		return read(), true
+	}
+	done := make(chan filled, 1)
+	go func() { done <- read() }()
+	select {
+	case got := <-done:
+		return got, true
+	case <-c.ctx.Done(): // RoundTrip closes the body, which ends reading
+		return filled{}, false
+	}
 }
 
 // takeStream returns the body for an attempt: the caller's own the first time, then new ones while the caller can make

@@ -146,3 +146,36 @@ func TestOpaqueURLIsNotTheRoot(t *testing.T) {
 		t.Errorf("DELETE of the opaque URL %s: %v", r.URL, err)
 	}
 }
+
+// Whoever waits no longer is not kept waiting by a body of which nothing comes, be it small and read before anything is sent.
+func TestDeadlineHoldsWhileASmallBodyIsRead(t *testing.T) {
+	transport, err := New(Config{
+		App: "ui", Identity: relay.NewIdentity(), Trust: trustOf(t, map[string]relay.Identity{"middleware": relay.NewIdentity()}),
+		NATS: relay.ConnectConfig{URL: "nats://127.0.0.1:1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	body, writer := io.Pipe()
+	r := relayed(t, "POST").WithContext(ctx)
+	r.Body, r.ContentLength = body, 4
+	ended := make(chan error, 1)
+	go func() {
+		_, err := transport.RoundTrip(r)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if e := relay.AsError(err); e.Code != relay.CodeTimeout || e.Outcome != relay.NotDelivered {
+			t.Errorf("%v, %s", err, e.Outcome)
+		}
+		if _, err := writer.Write([]byte("late")); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("the body is not closed: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it still waits for the body")
+		_ = writer.Close()
+	}
+}
