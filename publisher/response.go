@@ -35,6 +35,7 @@ func (a *attempt) response(frame relay.HeadFrame, head *relay.ReplyHead) (*http.
 		for _, name := range head.Trailer {
 			resp.Trailer[http.CanonicalHeaderKey(name)] = nil
 		}
+		relay.StripTrailer(resp.Trailer)
 	}
 	length := head.Length
 	if a.bodyless(head.Status) {
