@@ -3,7 +3,6 @@ package observe
 import (
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -32,12 +31,12 @@ func TestCodesOfAWorkerAreFew(t *testing.T) {
 	n := 0
 	refused := o.Transport(failing(func() error {
 		n++
-		p := relay.Problem{Code: relay.Code("made-up-" + strconv.Itoa(n))}
+		p := relay.Problem{Code: relay.Code("made_up_" + string(rune('a'+n/26)) + string(rune('a'+n%26)))}
 		switch n {
 		case 1:
 			p.Code = relay.CodeOverloaded
 		case 2:
-			p.Code = ""
+			p.Code = "" // none counts as internal
 		}
 		return p.Err()
 	}))
@@ -59,7 +58,7 @@ func TestCodesOfAWorkerAreFew(t *testing.T) {
 			}
 		}
 	}
-	if len(codes) != 2 || codes[attribute.StringValue("overloaded")] != 1 || codes[attribute.StringValue("other")] != 99 {
+	if len(codes) != 3 || codes[attribute.StringValue("overloaded")] != 1 || codes[attribute.StringValue("internal")] != 1 || codes[attribute.StringValue("other")] != 98 {
 		t.Errorf("%d codes: %v", len(codes), codes)
 	}
 }
