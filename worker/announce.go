@@ -78,6 +78,9 @@ func (a *announcer) announce(ctx context.Context) {
 		w.log.Warn("not announced: the NATS server does not answer", "error", err)
 		return
 	}
+	if w.deaf.Load() && w.state() != relay.Gone { // the log says why
+		return
+	}
 	a.seq++
 	jws, err := relay.Announcement{
 		Service: w.cfg.Service, Instance: w.instance, Seq: a.seq, State: w.state(),

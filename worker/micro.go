@@ -59,12 +59,16 @@ func (w *Worker) identity() micro.ServiceIdentity {
 	}
 }
 
-// condition is the worker's state for people and checks: one that refuses what it serves is not ready.
+// condition is the worker's state for people and checks: one that hears no requests, or refuses them, is not ready.
 func (w *Worker) condition() string {
-	if state := w.state(); state != relay.Ready || !w.audit.refuses() {
+	switch state := w.state(); {
+	case state == relay.Ready && w.deaf.Load():
+		return string(relay.CodeNATSDenied)
+	case state == relay.Ready && w.audit.refuses():
+		return string(relay.CodeAuditDown)
+	default:
 		return string(state)
 	}
-	return string(relay.CodeAuditDown)
 }
 
 // microVersion is the version as ADR-32 wants it: semantic, without v.

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type Worker struct {
 	nc        *relay.Conn   // set before ready is closed
 	ready     chan struct{} // closed when Run has a connection object
 	slow      atomic.Uint64 // times that NATS dropped messages for us
+	deaf      atomic.Bool   // the server denies the requests; until it allows them, or the next connection
 
 	phase    atomic.Int32
 	lastHead atomic.Int64 // elapsed time of the last new request
@@ -131,7 +133,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		default:
 		}
 	}
-	nats.OnDown, nats.OnDenied, nats.OnSlow = func() {}, func(error) {}, func() { w.slow.Add(1) }
+	nats.OnDown, nats.OnDenied, nats.OnAllowed, nats.OnSlow = func() { w.deaf.Store(false) }, w.denied, w.allowed, func() { w.slow.Add(1) }
 	nc, err := relay.Keep(nats)
 	if err != nil {
 		return err
@@ -172,6 +174,21 @@ func (w *Worker) subscribe() error {
 		return err
 	}
 	return w.serveMicro()
+}
+
+// denied notes that the server does not let this worker hear requests.
+func (w *Worker) denied(err error) {
+	if strings.Contains(err.Error(), `Subscription to "`+w.subjects.Worker(w.cfg.Service, w.instance)+`"`) {
+		w.deaf.Store(true)
+	}
+}
+
+// allowed notes that the server lets a subscription through that it denied.
+func (w *Worker) allowed(subject string) {
+	if subject == w.subjects.Worker(w.cfg.Service, w.instance) {
+		w.deaf.Store(false)
+		w.announcer.soon()
+	}
 }
 
 // receive looks up and enqueues; it never blocks.

@@ -260,6 +260,34 @@ func TestWorkerOfAnotherService(t *testing.T) {
 	handler.want(t, 0)
 }
 
+// A worker that may announce itself but not hear requests does not: whoever sent it one would wait, and not know what became of it.
+// When the permissions are mended it does.
+func TestWorkerThatHearsNoRequests(t *testing.T) {
+	t.Parallel()
+	log := new(relaytest.Log)
+	file, mended := filepath.Join(t.TempDir(), "nats-server.conf"), ""
+	n := relaytest.NewWith(t, log, relaytest.Options{
+		ServerConf: func(text string) string {
+			mended = text
+			return strings.Replace(text, `"obo.v1.*.middleware.*.>"`, `"obo.v1.*.other.*.>"`, 1)
+		},
+		Broker: func(c *broker.Config) {
+			relaytest.Must(t, os.WriteFile(file, []byte(c.ConfigText), 0o600))
+			c.ConfigFile, c.ConfigText = file, ""
+		},
+	})
+	w, _ := n.Worker(says("hello"), nil)
+	log.Wait(t, "the NATS server denies this user a subject", `Subscription to \"obo.v1.*.middleware.`)
+	client := n.Publisher(func(c *publisher.Config) { c.DiscoverWait = 500 * time.Millisecond })
+	send(t, client, "POST", "/").wantCode(t, relay.CodeNoWorker)
+	if got := newInspector(t, n).state(w.Instance()); got != string(relay.CodeNATSDenied) {
+		t.Errorf("the worker is %s", got)
+	}
+	relaytest.Must(t, os.WriteFile(file, []byte(mended), 0o600))
+	relaytest.Must(t, n.Broker.Reload())
+	waitUntil(t, "the worker announces itself", func() bool { return send(t, client, "POST", "/").err == nil })
+}
+
 // Stopping the publisher ends what is under way, as unknown, and begins nothing new.
 func TestPublisherStops(t *testing.T) {
 	n, _ := start(t)
