@@ -57,8 +57,15 @@ func forwarder(base *url.URL, log *slog.Logger, wrap []func(http.RoundTripper) h
 	}
 	origin := &url.URL{Scheme: base.Scheme, Host: base.Host}
 	self := origin.String()
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	var transport http.RoundTripper = &http.Transport{ // no Proxy: the token goes to the app and nowhere else
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return newPatient(conn), nil
+		},
 		MaxIdleConnsPerHost: 256,
 		IdleConnTimeout:     4 * time.Second, // uvicorn closes idle connections after 5 s; be first
 		DisableCompression:  true,
