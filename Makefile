@@ -4,7 +4,7 @@ GO        ?= go
 GOFLAGS   ?=
 BIN       := bin
 VERSION   ?= 0.1.0
-LDFLAGS   := -s -w -X github.com/obo-relay/obo-relay/relay.version=v$(VERSION)
+LDFLAGS   := -s -w -X github.com/obo-relay/obo-relay/relay/version.linked=v$(VERSION)
 RELEASE   := -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL      := $(GO) tool -modfile=deploy/tools/go.mod
 COMMANDS  := ./publisher/cmd/obo-publisher ./worker/cmd/obo-worker ./deploy/cmd/obo-broker ./deploy/cmd/obo-doctor ./deploy/cmd/obo

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/version"
 	"github.com/obo-relay/obo-relay/worker"
 )
 
@@ -133,7 +134,7 @@ func (d *doctor) workspace(ctx context.Context) *worker.Workspace {
 		d.warn("workspace", "nothing says which workspace", "Give it with --workspace; on the platform DATABRICKS_HOST says it")
 		return nil
 	}
-	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: d.cfg.Workspace, UserAgent: "obo-doctor/" + relay.BuildVersion(), RetryTimeout: -1, Clock: d.cfg.Now})
+	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: d.cfg.Workspace, UserAgent: "obo-doctor/" + version.Build(), RetryTimeout: -1, Clock: d.cfg.Now})
 	if err != nil {
 		d.fail("workspace", err.Error(), remedy)
 		return nil

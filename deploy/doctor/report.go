@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/version"
 )
 
 // TypeName is the type constant of Report.
@@ -64,7 +65,7 @@ const (
 )
 
 func newReport(now time.Time) *Report {
-	return &Report{Type: TypeName, Time: now.UTC().Format(time.RFC3339), Version: relay.BuildVersion(), Verdict: OK, Checks: []Check{}}
+	return &Report{Type: TypeName, Time: now.UTC().Format(time.RFC3339), Version: version.Build(), Verdict: OK, Checks: []Check{}}
 }
 
 func (r *Report) add(c Check) {

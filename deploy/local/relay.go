@@ -12,6 +12,7 @@ import (
 	"github.com/obo-relay/obo-relay/deploy/setup"
 	"github.com/obo-relay/obo-relay/publisher"
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/version"
 	"github.com/obo-relay/obo-relay/worker"
 )
 
@@ -128,7 +129,7 @@ func (r *Relay) StartWorker(service string, change func(*worker.Config)) error {
 	}
 	cfg := worker.Config{
 		Service: side.Name, Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
-		DrainQuiet: time.Millisecond, Version: relay.BuildVersion(), Log: r.log.With("part", "worker"),
+		DrainQuiet: time.Millisecond, Version: version.Build(), Log: r.log.With("part", "worker"),
 	}
 	change(&cfg)
 	w, err := worker.New(cfg)

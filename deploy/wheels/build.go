@@ -36,7 +36,7 @@ func (p platform) executable(command string) string {
 // build returns the binary of a package of the project, such as ./deploy/cmd/obo.
 func (p packer) build(ctx context.Context, target platform, pkg string) ([]byte, error) {
 	out := filepath.Join(p.work, target.executable(path.Base(pkg)))
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X github.com/obo-relay/obo-relay/relay.version=v"+p.Version, "-o", out, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X github.com/obo-relay/obo-relay/relay/version.linked=v"+p.Version, "-o", out, pkg)
 	cmd.Dir = p.Source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+target.os, "GOARCH="+target.arch)
 	if output, err := cmd.CombinedOutput(); err != nil {

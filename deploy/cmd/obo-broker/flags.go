@@ -6,8 +6,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
+	"github.com/obo-relay/obo-relay/relay/version"
 )
 
 const description = `Runs the relay's NATS server from a nats-server.conf, as "obo init" writes it.
@@ -37,7 +37,7 @@ func parse(args []string, stdout, stderr io.Writer) (flags, error) {
 		kong.Name("obo-broker"),
 		kong.Description(description),
 		kong.DefaultEnvars("OBO"),
-		kong.Vars{"version": relay.BuildVersion()},
+		kong.Vars{"version": version.Build()},
 		kong.Writers(stdout, stderr))
 	if err != nil {
 		return f, fmt.Errorf("flags: %w", err)

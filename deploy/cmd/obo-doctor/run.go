@@ -9,8 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/obo-relay/obo-relay/deploy/doctor"
-	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
+	"github.com/obo-relay/obo-relay/relay/version"
 )
 
 const command = "obo-doctor"
@@ -29,7 +29,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Name(command),
 		kong.Description("Looks at everything that a request needs, step by step, with a remedy for each fault."),
 		kong.DefaultEnvars("OBO"),
-		kong.Vars{"version": relay.BuildVersion()},
+		kong.Vars{"version": version.Build()},
 		kong.Exit(func(status int) { code = max(code, status) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr))

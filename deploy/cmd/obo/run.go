@@ -13,8 +13,8 @@ import (
 
 	"github.com/obo-relay/obo-relay/deploy/demo"
 	"github.com/obo-relay/obo-relay/deploy/doctor"
-	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
+	"github.com/obo-relay/obo-relay/relay/version"
 )
 
 const command = "obo"
@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Name(command),
 		kong.Description(description),
 		kong.DefaultEnvars("OBO"),
-		kong.Vars{"version": relay.BuildVersion()},
+		kong.Vars{"version": version.Build()},
 		kong.Exit(func(status int) { code = max(code, status) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr))

@@ -12,6 +12,7 @@ import (
 	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
 	"github.com/obo-relay/obo-relay/relay/telemetry/export"
+	"github.com/obo-relay/obo-relay/relay/version"
 )
 
 const command = "obo-publisher"
@@ -48,7 +49,7 @@ func parse(args []string, stdout, stderr io.Writer) (f flags, code int) {
 		kong.Name(command),
 		kong.Description(description),
 		kong.DefaultEnvars("OBO"),
-		kong.Vars{"version": relay.BuildVersion()},
+		kong.Vars{"version": version.Build()},
 		kong.Exit(func(status int) { code = max(code, status) }),
 		kong.Writers(stdout, stderr))
 	if err == nil {

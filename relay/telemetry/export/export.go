@@ -22,6 +22,7 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/version"
 )
 
 // Settings are the flags of a command; kong fills them.
@@ -52,7 +53,7 @@ func (s Settings) New(ctx context.Context, command string, log *slog.Logger) (*E
 	quiet(log)
 	about, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
-		resource.WithAttributes(semconv.ServiceName(command), semconv.ServiceVersion(relay.BuildVersion()), semconv.ServiceInstanceID(relay.NewID().String()),
+		resource.WithAttributes(semconv.ServiceName(command), semconv.ServiceVersion(version.Build()), semconv.ServiceInstanceID(relay.NewID().String()),
 			semconv.ProcessExecutableName(command)),
 		resource.WithFromEnv())
 	if err != nil {

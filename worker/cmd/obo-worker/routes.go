@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/obo-relay/obo-relay/relay"
+	"github.com/obo-relay/obo-relay/relay/version"
 	"github.com/obo-relay/obo-relay/worker"
 )
 
@@ -30,7 +30,7 @@ func (f flags) handler(log *slog.Logger, o *observing) (http.Handler, func(), er
 	if f.Workspace == "" {
 		return app, func() {}, errors.Join(append(faults, f.needsWorkspace())...)
 	}
-	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: f.Workspace, UserAgent: command + "/" + relay.BuildVersion()})
+	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: f.Workspace, UserAgent: command + "/" + version.Build()})
 	if err != nil {
 		if f.UserLookup == "off" { // else the look-up says so
 			faults = append(faults, fmt.Errorf("--workspace (OBO_WORKSPACE, DATABRICKS_HOST): %w", err))

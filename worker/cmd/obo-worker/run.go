@@ -14,6 +14,7 @@ import (
 	"github.com/obo-relay/obo-relay/relay"
 	"github.com/obo-relay/obo-relay/relay/child"
 	"github.com/obo-relay/obo-relay/relay/telemetry/export"
+	"github.com/obo-relay/obo-relay/relay/version"
 	"github.com/obo-relay/obo-relay/worker"
 )
 
@@ -80,7 +81,7 @@ func assemble(f flags, stdout io.Writer, log *slog.Logger) (*process, error) {
 		Service: f.serviceName(side), Identity: side.Identity, Trust: side.Trust, NATS: side.Connect, Prefix: side.Prefix,
 		Handler: handler, Lookup: lookup, IdentityHeaders: f.identityHeaders(), OpaqueTokens: f.OpaqueTokens, Hints: side.Hints,
 		Observer: o.request(), Policy: policy, Audit: audit.Auditor, AuditRequired: f.AuditRequired && auditFault == nil,
-		MaxInFlight: f.MaxInFlight, MaxBody: f.MaxBody, DrainTimeout: f.drainTimeout(), Version: relay.BuildVersion(), Log: log,
+		MaxInFlight: f.MaxInFlight, MaxBody: f.MaxBody, DrainTimeout: f.drainTimeout(), Version: version.Build(), Log: log,
 	}
 	var w *worker.Worker
 	var front *frontDoor
@@ -137,7 +138,7 @@ func (f flags) lookup(o *observing) (worker.Lookup, func(), error) {
 	if f.UserLookup == "off" {
 		return nil, func() {}, nil
 	}
-	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: f.Workspace, UserAgent: command + "/" + relay.BuildVersion()})
+	workspace, err := worker.NewWorkspace(worker.WorkspaceConfig{Host: f.Workspace, UserAgent: command + "/" + version.Build()})
 	if err != nil {
 		return nil, func() {}, fmt.Errorf("--workspace (OBO_WORKSPACE, DATABRICKS_HOST): %w; or switch the look-up off with --user-lookup=off", err)
 	}
