@@ -205,10 +205,11 @@ func unread(err error) *relay.Error {
 // reply waits for the head of the reply.
 func (a *attempt) reply() (*http.Response, *failure) {
 	timeout := time.Duration(a.call.head.TimeoutMS) * time.Millisecond
-	timer := time.AfterFunc(timeout+replyGrace, func() {
+	patience := relay.NewPatience(a.stream, timeout+replyGrace, func() {
 		a.stream.Cancel(relay.CodeTimeout, relay.Errorf(relay.CodeTimeout, "no answer within %v", timeout))
 	})
-	defer timer.Stop()
+	defer patience.Stop()
+	patience.Start()
 	for {
 		frame, err := a.stream.Head(context.Background())
 		if err != nil {

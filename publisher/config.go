@@ -19,7 +19,7 @@ type Config struct {
 	NATS     relay.ConnectConfig
 	Prefix   string // subject prefix; Defaults to none
 
-	Timeout      time.Duration // to the first byte of a response. Defaults to 60 s
+	Timeout      time.Duration // to the first byte of a response, from the last part of an upload. Defaults to 60 s
 	IdleTimeout  time.Duration // within a response's body; there is no limit on its length. Defaults to 5 min
 	ConnectWait  time.Duration // how long a request waits for NATS to come back. Defaults to 2 s
 	DiscoverWait time.Duration // how long a request waits for a worker to announce itself. Defaults to 500 ms

@@ -168,6 +168,9 @@ func (r *receiver) takeOrdered(f Frame) error {
 	}
 	r.next++
 	r.moved, r.gap = true, false
+	if r.s.cfg.Role == RoleService {
+		r.s.moved.Store(int64(r.s.elapsed()))
+	}
 	if f.Type == FrameInform && len(r.queue) >= maxInforms { // a courtesy, for which no request fails
 		return nil
 	}

@@ -114,6 +114,9 @@ func (o *sender) ordered(t FrameType, status int, parts ...[]byte) error {
 		o.ended = true
 		o.last.Store(o.next)
 	}
+	if o.s.cfg.Role == RoleApp && (t == FrameData || t == FrameEnd) {
+		o.s.moved.Store(int64(o.s.elapsed()))
+	}
 	err := o.s.cfg.Publish(b, t, status)
 	if o.next == 1 && o.s.cfg.Role == RoleApp && err != nil {
 		// Nothing of this request has left, so the caller is told "not delivered" and may go elsewhere: a Resend that

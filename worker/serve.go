@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"runtime"
 	"runtime/debug"
@@ -82,7 +81,7 @@ type exchangeRun struct {
 	call     Call
 	ctx      context.Context // the handler's
 	cancel   context.CancelCauseFunc
-	timer    *time.Timer // to the first byte of the reply head
+	patience *relay.Patience // to the first byte of the reply head
 	response *response
 	userName string
 	record   *AuditRecord
@@ -93,12 +92,12 @@ func newExchangeRun(w *Worker, a *admitted, stream *relay.Stream, call Call) *ex
 	e := &exchangeRun{w: w, a: a, stream: stream, call: call}
 	e.ctx, e.cancel = context.WithCancelCause(stream.Context())
 	timeout := a.head.Timeout()
-	e.timer = time.AfterFunc(math.MaxInt64, func() { // set only when all that it uses is there
+	e.patience = relay.NewPatience(stream, timeout, func() {
 		e.interrupt(relay.Errorf(relay.CodeTimeout, "no answer from the service within %v", timeout))
 	})
-	e.response = newResponse(e.ctx, stream, a.head.Method, func() { e.timer.Stop() })
+	e.response = newResponse(e.ctx, stream, a.head.Method, e.patience.Stop)
 	if a.fault == nil { // else the timeout may be what is wrong
-		e.timer.Reset(timeout)
+		e.patience.Start()
 	}
 	return e
 }
@@ -113,7 +112,7 @@ func (e *exchangeRun) interrupt(cause *relay.Error) {
 // run makes the checks 6 to 8 of PROTOCOL.md §8 and dispatches.
 func (e *exchangeRun) run() {
 	defer e.cancel(context.Canceled)
-	defer e.timer.Stop()
+	defer e.patience.Stop()
 	whose := e.a.whose
 	var ready chan error
 	refusal := e.check()

@@ -466,6 +466,38 @@ func TestConnectionsCutUnderAStream(t *testing.T) {
 	}
 }
 
+// An upload that takes longer than the time limit, but goes on, is served; one that stands still is told as that it is too late.
+func TestUploadLongerThanTheTimeLimit(t *testing.T) {
+	n, _ := start(t)
+	n.Worker(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, size, " ", err)
+	}), nil)
+	client := n.Publisher(nil)
+	const limit, pieces = 2 * time.Second, 15
+	upload := func(pieces int, end func(*io.PipeWriter)) reply {
+		in, out := io.Pipe()
+		go func() {
+			tick := time.NewTicker(limit / 10)
+			defer tick.Stop()
+			for range pieces {
+				<-tick.C
+				_, _ = out.Write([]byte("x"))
+			}
+			end(out)
+		}()
+		r := newRequest(t, "POST", "/", in)
+		r.Header.Set("Obo-Timeout", fmt.Sprint(limit.Seconds()))
+		return do(client, r)
+	}
+	begun := time.Now()
+	got := upload(pieces, func(out *io.PipeWriter) { _ = out.Close() })
+	if took := time.Since(begun); got.err != nil || got.body != fmt.Sprint(pieces, " <nil>") || took < limit*pieces/10 {
+		t.Errorf("%q after %v: %v", got.body, took, got.err)
+	}
+	upload(1, func(*io.PipeWriter) {}).wantCode(t, relay.CodeTimeout)
+}
+
 // A handler that returns when its time is over has not replied: the caller is told of the timeout, and never gets the empty
 // reply that a handler which says nothing otherwise makes.
 func TestHandlerReturnsWhenItsTimeIsOver(t *testing.T) {

@@ -29,7 +29,7 @@ SIGTERM and SIGINT let calls end within 15 s; a second one ends it at once.`
 type flags struct {
 	App          string        `placeholder:"NAME" help:"Name of the app, as services know it. Default: the kit's, else $$DATABRICKS_APP_NAME."`
 	Route        []string      `placeholder:"SERVICE[=127.0.0.1:PORT]" help:"Serve this service there, or on a free port; may be repeated. Default: every service of the trust file, on free ports."`
-	Timeout      time.Duration `default:"60s" placeholder:"TIME" help:"Longest time to the first byte of a response; a request's own Obo-Timeout, in seconds, takes its place. Default: 60s."`
+	Timeout      time.Duration `default:"60s" placeholder:"TIME" help:"Longest time to the first byte of a response, after the last part of an upload; a request's own Obo-Timeout, in seconds, takes its place. Default: 60s."`
 	IdleTimeout  time.Duration `default:"5m" placeholder:"TIME" help:"Longest silence within a response; its length is not limited. Default: 5m."`
 	MaxInFlight  int           `default:"1024" placeholder:"N" help:"Requests under way; more are refused. Default: 1024."`
 	TrustBroker  bool          `help:"Believe the NATS server when it says that nobody received a request, so that it may be tried elsewhere."`
