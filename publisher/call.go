@@ -34,6 +34,9 @@ type call struct {
 
 // newCall checks the request and takes the token from it. It does not change the request.
 func (t *Transport) newCall(r *http.Request) (*call, *relay.Error) {
+	if r.URL == nil {
+		return nil, relay.NewError(relay.CodeBadRequest, "the request has no URL")
+	}
 	c := &call{ctx: r.Context(), request: r, service: r.URL.Host}
 	if !t.directory.known(c.service) {
 		return nil, relay.Errorf(relay.CodeServiceUnknown, "service %q is not in the trust file (the URL's host is the service)", safeName(c.service))

@@ -147,6 +147,16 @@ func TestOpaqueURLIsNotTheRoot(t *testing.T) {
 	}
 }
 
+// Go's own transport says so, too, where a request was put together by hand.
+func TestNoURL(t *testing.T) {
+	_, transport := newStandIn(t, nil, nil)
+	r := relayed(t, "GET")
+	r.URL = nil
+	if _, err := transport.RoundTrip(r); !errors.Is(err, relay.CodeBadRequest) {
+		t.Error(err)
+	}
+}
+
 // Whoever waits no longer is not kept waiting by a body of which nothing comes, be it small and read before anything is sent.
 func TestDeadlineHoldsWhileASmallBodyIsRead(t *testing.T) {
 	transport, err := New(Config{
