@@ -231,7 +231,7 @@ func (t *Transport) denied(err error) {
 		}
 	}
 	for _, a := range t.attempts() {
-		if a.heard.Load() == 0 && names(a.subject) {
+		if a.heard.Load() == 0 && !a.stream.Replied() && names(a.subject) { // heard may come a moment after the caller has the reply
 			a.stream.Fail(relay.Wrap(relay.CodeNATSDenied, err, "the server says that it did not pass the request on"))
 		}
 	}

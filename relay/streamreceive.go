@@ -236,6 +236,13 @@ func (r *receiver) missing() (gap bool, since time.Duration) {
 	return r.gap, r.gapSince
 }
 
+// Replied reports whether an ordered frame of the peer's is there, be it read or not. It is a publisher's: a worker's stream begins
+// with the first.
+func (s *Stream) Replied() bool {
+	next, _ := s.in.position()
+	return next > 0
+}
+
 // Answered reports whether the peer's last ordered frame is there, be it read or not.
 func (s *Stream) Answered() bool {
 	s.in.mu.Lock()

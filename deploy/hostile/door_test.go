@@ -87,15 +87,17 @@ func (s *stage) hears(texts ...string) {
 func TestScriptedMoves(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		move hostile.Move
+		move func() hostile.Move // new for each door: some remember
 		want string
 	}{
-		{"pass", hostile.Pass, "a b c d"},
-		{"drop", hostile.When(func(m *hostile.Message) bool { return string(m.Data) == "b" }, hostile.Drop), "a c d"},
-		{"repeat", hostile.Repeat(2), "a a b b c c d d"},
-		{"alter", hostile.Alter(func(m *hostile.Message) { m.Data = append(m.Data, '!') }), "a! b! c! d!"},
-		{"reorder", hostile.Reorder(), "b a d c"},
-		{"both", hostile.Both(hostile.Reorder(), hostile.Repeat(2)), "b b a a d d c c"},
+		{"pass", func() hostile.Move { return hostile.Pass }, "a b c d"},
+		{"drop", func() hostile.Move {
+			return hostile.When(func(m *hostile.Message) bool { return string(m.Data) == "b" }, hostile.Drop)
+		}, "a c d"},
+		{"repeat", func() hostile.Move { return hostile.Repeat(2) }, "a a b b c c d d"},
+		{"alter", func() hostile.Move { return hostile.Alter(func(m *hostile.Message) { m.Data = append(m.Data, '!') }) }, "a! b! c! d!"},
+		{"reorder", hostile.Reorder, "b a d c"},
+		{"both", func() hostile.Move { return hostile.Both(hostile.Reorder(), hostile.Repeat(2)) }, "b b a a d d c c"},
 	} {
 		for _, where := range []string{"before the server", "after it"} {
 			t.Run(c.name+" "+where, func(t *testing.T) {
@@ -104,7 +106,7 @@ func TestScriptedMoves(t *testing.T) {
 				if where == "after it" {
 					door = s.after
 				}
-				door.Script(c.move)
+				door.Script(c.move())
 				s.say("a", "b", "c", "d")
 				s.hears(strings.Fields(c.want)...)
 				if n := len(door.Passed(hostile.Up)) + len(door.Passed(hostile.Down)); n != 4 {
