@@ -37,7 +37,6 @@ type attempt struct {
 	refers  atomic.Bool // to a grant that was not sent with it
 	hinted  atomic.Bool
 	sent    atomic.Int64 // messages published; negative: none may be any more
-	heard   atomic.Int64 // frames of the worker that opened
 
 	once    sync.Once
 	release func()
@@ -205,11 +204,11 @@ func unread(err error) *relay.Error {
 // reply waits for the head of the reply.
 func (a *attempt) reply() (*http.Response, *failure) {
 	timeout := time.Duration(a.call.head.TimeoutMS) * time.Millisecond
-	patience := relay.NewPatience(a.stream, timeout+replyGrace, func() {
+	timer := relay.NewReplyTimer(a.stream, timeout+replyGrace, func() {
 		a.stream.Cancel(relay.CodeTimeout, relay.Errorf(relay.CodeTimeout, "no answer within %v", timeout))
 	})
-	defer patience.Stop()
-	patience.Start()
+	defer timer.Stop()
+	timer.Start()
 	for {
 		frame, err := a.stream.Head(context.Background())
 		if err != nil {
@@ -288,7 +287,7 @@ func (a *attempt) hint(code relay.Code) {
 	if !a.hinted.CompareAndSwap(false, true) {
 		return
 	}
-	heard := a.heard.Load()
+	heard := a.stream.Heard()
 	a.t.directory.avoid(a.where.instance)
 	e := relay.Errorf(relay.CodeRefusedUnverified, "the answer %q came unsealed", string(code))
 	if code == relay.CodeOutcomeUnknown {
@@ -308,7 +307,7 @@ func (a *attempt) hint(code relay.Code) {
 		time.AfterFunc(after, a.stream.Resend) // the same bytes: it may be reconnecting
 	}
 	time.AfterFunc(hintGrace, func() {
-		if a.heard.Load() > heard { // it is there after all
+		if a.stream.Heard() > heard { // it is there after all
 			a.hinted.Store(false)
 			return
 		}

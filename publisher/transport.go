@@ -212,9 +212,7 @@ func (t *Transport) receive(m *nats.Msg) {
 		}
 		return
 	}
-	if a.stream.Deliver(m.Data) == nil { // what does not open changes nothing
-		a.heard.Add(1)
-	}
+	_ = a.stream.Deliver(m.Data) // what does not open changes nothing
 }
 
 // denied fails the requests whose subject the server says it denied: such an error comes without the message. One of which the
@@ -231,7 +229,7 @@ func (t *Transport) denied(err error) {
 		}
 	}
 	for _, a := range t.attempts() {
-		if a.heard.Load() == 0 && !a.stream.Replied() && names(a.subject) { // heard may come a moment after the caller has the reply
+		if a.stream.Heard() == 0 && names(a.subject) {
 			a.stream.Fail(relay.Wrap(relay.CodeNATSDenied, err, "the server says that it did not pass the request on"))
 		}
 	}

@@ -29,8 +29,9 @@ type Stream struct {
 
 	ctx    context.Context // done when the stream has failed or is closed
 	cancel context.CancelCauseFunc
-	heard  atomic.Int64 // last authentic frame, in cfg.Now's nanoseconds since start
-	moved  atomic.Int64 // the last frame of the request's body, likewise; 0 before there is one
+	heard  atomic.Int64  // last authentic frame, in cfg.Now's nanoseconds since start
+	frames atomic.Uint64 // that were taken in
+	moved  atomic.Int64  // the last frame of the request's body, likewise; 0 before there is one
 	start  time.Time
 	once   sync.Once   // Close
 	left   atomic.Bool // the cancel is out

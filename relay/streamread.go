@@ -26,7 +26,8 @@ func (s *Stream) Head(ctx context.Context) (HeadFrame, error) {
 	case FrameHead, FrameWhole:
 		head, body, err := splitHead(f.Body)
 		if err == nil {
-			s.in.rest, s.in.over = body, f.Type == FrameWhole
+			s.in.rest = body
+			s.in.over.Store(f.Type == FrameWhole)
 			return HeadFrame{Type: f.Type, JSON: head, Body: body}, nil
 		}
 	}
@@ -44,7 +45,7 @@ func (s *Stream) Read(p []byte) (int, error) { return s.ReadContext(context.Back
 func (s *Stream) ReadContext(ctx context.Context, p []byte) (int, error) {
 	r := &s.in
 	for len(r.rest) == 0 {
-		if r.over {
+		if r.over.Load() {
 			return 0, io.EOF
 		}
 		f, err := r.take(ctx)
@@ -85,14 +86,14 @@ func (s *Stream) takeEnd(body []byte) error {
 		s.Fail(err)
 		return err
 	}
-	s.in.over, s.in.trailer = true, end
-	s.in.readAll.Store(true)
+	s.in.trailer = end
+	s.in.over.Store(true)
 	s.sendCredit(false) // the peer need keep nothing more
 	return nil
 }
 
 // Complete reports whether the whole body has been read.
-func (s *Stream) Complete() bool { return s.in.over && len(s.in.rest) == 0 }
+func (s *Stream) Complete() bool { return s.in.over.Load() && len(s.in.rest) == 0 }
 
 // Trailer is what came with the end; nil before Read has returned io.EOF and where there is none.
 func (s *Stream) Trailer() *End { return s.in.trailer }

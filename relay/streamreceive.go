@@ -49,10 +49,9 @@ type receiver struct {
 	ready    chan struct{} // capacity 1: the queue grew
 	freed    bool
 	unread   bool // nobody reads what comes
-	readAll  atomic.Bool
 
-	rest    []byte // the reader's own: of a data frame that was larger than its buffer
-	over    bool   // the reader's own: the body is complete
+	rest    []byte      // the reader's own: of a data frame that was larger than its buffer
+	over    atomic.Bool // the body has been read to its end
 	trailer *End
 }
 
@@ -67,8 +66,8 @@ func (r *receiver) init(s *Stream) {
 		}
 		r.next, r.phase = 1, inBody // admission has opened frame 0
 		if s.cfg.Request.Type == FrameWhole {
-			r.phase, r.over = complete, true
-			r.readAll.Store(true)
+			r.phase = complete
+			r.over.Store(true)
 		}
 	}
 }
@@ -83,15 +82,20 @@ func (s *Stream) Deliver(b []byte) error {
 		return err
 	}
 	if f.Type.control() {
-		err = s.in.takeControl(f)
-	} else {
-		err = s.in.takeOrdered(f)
+		return s.in.takeControl(f)
 	}
-	if err == nil { // a repeated frame is no sign of life: the broker can play it for ever
-		s.heard.Store(int64(s.elapsed()))
-	}
-	return err
+	return s.in.takeOrdered(f)
 }
+
+// hear notes a frame that is taken in, before anybody can know what it says. A repeated one is no sign of life: the broker can play
+// it for ever.
+func (s *Stream) hear() {
+	s.heard.Store(int64(s.elapsed()))
+	s.frames.Add(1)
+}
+
+// Heard is how many frames of the peer were taken in.
+func (s *Stream) Heard() uint64 { return s.frames.Load() }
 
 // open finds the frame in the payload and opens it.
 func (r *receiver) open(b []byte) (Frame, error) {
@@ -126,15 +130,18 @@ func (r *receiver) takeControl(f Frame) error {
 	if !fresh {
 		return errDropped
 	}
-	switch {
-	case f.Type == FrameCancel && r.s.cfg.Role == RoleService:
-		r.s.Fail(NewError(CodeCanceled, "the caller left"))
-	case f.Type == FrameCredit:
+	if f.Type == FrameCredit {
 		ack, limit, resend, err := parseCredit(f.Body)
 		if err != nil {
 			return err
 		}
+		r.s.hear()
 		r.s.out.credit(ack, limit, resend)
+		return nil
+	}
+	r.s.hear()
+	if f.Type == FrameCancel && r.s.cfg.Role == RoleService {
+		r.s.Fail(NewError(CodeCanceled, "the caller left"))
 	}
 	return nil
 }
@@ -167,6 +174,7 @@ func (r *receiver) takeOrdered(f Frame) error {
 		}
 	}
 	r.next++
+	r.s.hear()
 	r.moved, r.gap = true, false
 	if r.s.cfg.Role == RoleService {
 		r.s.moved.Store(int64(r.s.elapsed()))
@@ -234,13 +242,6 @@ func (r *receiver) missing() (gap bool, since time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.gap, r.gapSince
-}
-
-// Replied reports whether an ordered frame of the peer's is there, be it read or not. It is a publisher's: a worker's stream begins
-// with the first.
-func (s *Stream) Replied() bool {
-	next, _ := s.in.position()
-	return next > 0
 }
 
 // Answered reports whether the peer's last ordered frame is there, be it read or not.
@@ -329,7 +330,7 @@ func (s *Stream) Discard() int {
 	r.mu.Lock()
 	r.queue, r.unread = nil, true
 	r.mu.Unlock()
-	if r.readAll.Load() {
+	if r.over.Load() {
 		return 0
 	}
 	return MaxFrame

@@ -179,18 +179,11 @@ func TestExchangesCountWhatTheyKeep(t *testing.T) {
 	s := newSealer(t, nil)
 	grant, _ := s.grant()
 	e := newExchanges()
-	in := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.GC() // also what pools hold
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := in()
+	before := heapInUse()
 	for range n {
 		e.finish(finishedExchange(t, s, grant, e, size, relay.FrameWhole), 0)
 	}
-	took := in() - before
+	took := heapInUse() - before
 	if took > int64(e.kept) || e.kept > n*(size+sentOverhead+200) {
 		t.Errorf("%d replies of %d bytes take %d bytes each, %d are counted", n, size, took/n, e.kept/n)
 	}
@@ -203,14 +196,7 @@ func TestExchangesDropWhatNobodyReads(t *testing.T) {
 	s := newSealer(t, nil)
 	grant, _ := s.grant()
 	e := newExchanges()
-	in := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.GC() // also what pools hold
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := in()
+	before := heapInUse()
 	for range n {
 		x := finishedExchange(t, s, grant, e, 1000, relay.FrameHead)
 		app := relay.NewStream(t.Context(), relay.StreamConfig{
@@ -234,7 +220,7 @@ func TestExchangesDropWhatNobodyReads(t *testing.T) {
 		upload() // on its way when the reply was
 		app.Close()
 	}
-	if took := in() - before; took > int64(e.kept) {
+	if took := heapInUse() - before; took > int64(e.kept) {
 		t.Errorf("%d bytes each are kept, %d are counted", took/n, e.kept/n)
 	}
 	runtime.KeepAlive(e)
@@ -265,4 +251,12 @@ func TestExchangesKeepWithinBounds(t *testing.T) {
 	if len(e.all) != 0 || e.kept != 0 {
 		t.Errorf("%d left, %d bytes", len(e.all), e.kept)
 	}
+}
+
+func heapInUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // also what pools hold
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

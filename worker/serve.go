@@ -81,7 +81,7 @@ type exchangeRun struct {
 	call     Call
 	ctx      context.Context // the handler's
 	cancel   context.CancelCauseFunc
-	patience *relay.Patience // to the first byte of the reply head
+	timer    *relay.ReplyTimer // to the first byte of the reply head
 	response *response
 	userName string
 	record   *AuditRecord
@@ -92,12 +92,12 @@ func newExchangeRun(w *Worker, a *admitted, stream *relay.Stream, call Call) *ex
 	e := &exchangeRun{w: w, a: a, stream: stream, call: call}
 	e.ctx, e.cancel = context.WithCancelCause(stream.Context())
 	timeout := a.head.Timeout()
-	e.patience = relay.NewPatience(stream, timeout, func() {
+	e.timer = relay.NewReplyTimer(stream, timeout, func() {
 		e.interrupt(relay.Errorf(relay.CodeTimeout, "no answer from the service within %v", timeout))
 	})
-	e.response = newResponse(e.ctx, stream, a.head.Method, e.patience.Stop)
+	e.response = newResponse(e.ctx, stream, a.head.Method, e.timer.Stop)
 	if a.fault == nil { // else the timeout may be what is wrong
-		e.patience.Start()
+		e.timer.Start()
 	}
 	return e
 }
@@ -112,7 +112,7 @@ func (e *exchangeRun) interrupt(cause *relay.Error) {
 // run makes the checks 6 to 8 of PROTOCOL.md §8 and dispatches.
 func (e *exchangeRun) run() {
 	defer e.cancel(context.Canceled)
-	defer e.patience.Stop()
+	defer e.timer.Stop()
 	whose := e.a.whose
 	var ready chan error
 	refusal := e.check()

@@ -9,7 +9,7 @@ import (
 
 // An upload that goes on is no service that does not answer: the time counts from its last part. What the worker says meanwhile
 // counts for nothing.
-func TestPatienceCountsFromTheLastOfTheUpload(t *testing.T) {
+func TestReplyTimerCountsFromTheLastOfTheUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
 		p.start()
@@ -21,10 +21,10 @@ func TestPatienceCountsFromTheLastOfTheUpload(t *testing.T) {
 		const most = 10 * time.Second
 		var late, lateStopped [2]atomic.Int64 // when the patience was over, from the end of the upload
 		var end time.Time
-		var stopped []*Patience
+		var stopped []*ReplyTimer
 		for i, s := range []*Stream{p.app, p.svc} {
-			NewPatience(s, most, func() { late[i].Store(int64(time.Since(end))) }).Start()
-			stopped = append(stopped, NewPatience(s, most, func() { lateStopped[i].Store(1) }))
+			NewReplyTimer(s, most, func() { late[i].Store(int64(time.Since(end))) }).Start()
+			stopped = append(stopped, NewReplyTimer(s, most, func() { lateStopped[i].Store(1) }))
 			stopped[i].Start()
 		}
 		for range 10 {
@@ -56,7 +56,7 @@ func TestPatienceCountsFromTheLastOfTheUpload(t *testing.T) {
 				t.Errorf("the %s waited until %v after the end of the upload, want %v", side, after, most)
 			}
 			if lateStopped[i].Load() != 0 {
-				t.Errorf("the %s's patience was over after it had been stopped", side)
+				t.Errorf("the %s's timer ran out after it had been stopped", side)
 			}
 		}
 	})
